@@ -1,0 +1,68 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv and installs what it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(firstword $(foreach v,python3.13 python3.12 python3.11 python3,$(shell command -v $(v) 2>/dev/null)))
+VENV ?= .venv
+BIN := $(VENV)/bin
+SECONDS_OF_DEMO ?= 20
+MODULES := edgekit edgekit_device
+
+.PHONY: help demo test check format gates bench clean oracle
+
+help:
+	@echo "make demo    the whole line on this machine: ImageNet weights to FPS over MQTT"
+	@echo "make test    every test that needs no root"
+	@echo "make check   ruff, mypy --strict, the import arrows"
+	@echo "make gates   the long reliability gates (ONLY=D4,... for some of them)"
+	@echo "make bench   what docs/results/ is made of (ONLY=spine for one)"
+
+# A stamp a requirement set, so that nothing is installed twice and a changed pyproject installs again.
+$(VENV)/stamp-python:
+	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; then \
+	  echo "EdgeKit needs Python 3.11, 3.12 or 3.13: sudo apt install python3 python3-venv" >&2; exit 1; fi
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "Python's venv is missing: sudo apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+$(VENV)/stamp-demo: $(VENV)/stamp-python pyproject.toml device/pyproject.toml
+	@echo "installing EdgeKit into $(VENV) (about 2 GB with TensorFlow; once)"
+	$(BIN)/python -m pip install --quiet -e './device[opencv,litert]' -e '.[all]'
+	@touch $@
+
+$(VENV)/stamp-dev: $(VENV)/stamp-demo
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+# An independent PyTorch builder for the parity tests; several hundred MB, so not part of `make test`.
+oracle: $(VENV)/stamp-oracle
+$(VENV)/stamp-oracle: $(VENV)/stamp-dev
+	$(PYTHON) -m venv $(VENV)-oracle
+	$(VENV)-oracle/bin/python -m pip install --quiet 'torch==2.13.0' 'numpy<3' --group oracle
+	@touch $@
+
+demo: $(VENV)/stamp-demo
+	$(BIN)/edgekit demo --seconds $(SECONDS_OF_DEMO)
+
+test: $(VENV)/stamp-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/stamp-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(addprefix -p ,$(MODULES))
+	$(BIN)/python -m pytest tests/test_arrows.py
+
+format: $(VENV)/stamp-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+gates: $(VENV)/stamp-dev
+	$(BIN)/python tools/gates.py --only "$(ONLY)"
+
+bench: $(VENV)/stamp-dev
+	$(BIN)/python tools/benches.py --only "$(ONLY)"
+
+clean:
+	rm -rf $(VENV) $(VENV)-oracle demo dist build

@@ -1,0 +1,1 @@
+"""What host and board promise each other: documents, topics, ids and errors. Standard library only."""

@@ -1,0 +1,289 @@
+"""The one tree of named errors. Facts are attributes, the remedy is in the message.
+
+A known error reaches the terminal as one line; its class decides the exit code:
+0 done, 1 failed, 2 usage, 3 a gate said no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class EdgeKitError(Exception):
+    """Root of every error that EdgeKit raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeKitError, ValueError):
+    """The words of a command, or the arguments of a call, do not fit together."""
+
+    exit_code = 2
+
+
+class GateError(EdgeKitError):
+    """Everything ran, and a stated limit was not met."""
+
+    exit_code = 3
+
+
+class MissingPackageError(EdgeKitError, ImportError):
+    """An optional package is needed for what was asked."""
+
+    def __init__(self, package: str, purpose: str, install: str) -> None:
+        super().__init__(f"{purpose} needs {package}; install it with: {install}")
+        self.package, self.purpose, self.install = package, purpose, install
+
+
+class ContractError(EdgeKitError):
+    """A document, a bundle or a message breaks the contract between host and board."""
+
+
+class SchemaError(ContractError, ValueError):
+    """A document states a schema that this version does not read."""
+
+    def __init__(self, document: str, found: object, supported: int) -> None:
+        super().__init__(
+            f"{document}: schema {found!r} is not readable here (this version reads {supported}); "
+            "upgrade the side that is older"
+        )
+        self.document, self.found, self.supported = document, found, supported
+
+
+class FieldError(ContractError, ValueError):
+    """A field is missing, has the wrong type or lies outside its range."""
+
+    def __init__(self, document: str, field: str, problem: str) -> None:
+        super().__init__(f"{document}: field '{field}' {problem}")
+        self.document, self.field, self.problem = document, field, problem
+
+
+class BundleError(ContractError):
+    """A bundle cannot be used."""
+
+
+class BundleFormatError(BundleError, ValueError):
+    """A file is not a bundle, or its zip structure is not the one the contract fixes."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}; rebuild it with: edgekit bundle MODEL -o {path}")
+        self.path, self.problem = path, problem
+
+
+class DigestMismatchError(BundleError, ValueError):
+    """A file in a bundle is not the file its manifest names.
+
+    Usual causes: a copy that was cut short, or a model replaced by hand.
+    """
+
+    def __init__(self, path: str, expected: str, actual: str) -> None:
+        super().__init__(
+            f"{path}: manifest promises sha256 {expected[:12]}, found {actual[:12]}; "
+            "copy the bundle again or rebuild it"
+        )
+        self.path, self.expected, self.actual = path, expected, actual
+
+
+class SignatureError(BundleError):
+    """A bundle's signature is missing, broken, or made by a key that is not trusted here."""
+
+
+class UnsignedBundleError(SignatureError):
+    """There is no signature file beside the bundle."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path}: no signature at {path}.minisig; copy it along, or sign with: edgekit bundle")
+        self.path = path
+
+
+class UntrustedKeyError(SignatureError):
+    """The signature was made with a key that this machine does not trust."""
+
+    def __init__(self, path: str, key_id: str, trusted: Iterable[str]) -> None:
+        known = ", ".join(trusted) or "none"
+        super().__init__(
+            f"{path}: signed with key {key_id}, which is not trusted here (trusted: {known}); "
+            "name the signer's public key with --pubkey FILE"
+        )
+        self.path, self.key_id = path, key_id
+
+
+class NoTrustedKeyError(SignatureError):
+    """No public key is known on this machine, so no bundle can be accepted."""
+
+    def __init__(self, looked_at: Iterable[str]) -> None:
+        super().__init__(
+            "no public key to check the bundle with (looked at "
+            + ", ".join(looked_at)
+            + "); name one with --pubkey FILE"
+        )
+
+
+class BadSignatureError(SignatureError):
+    """The signature does not match the bundle's bytes: they were changed after signing."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}; copy the bundle and its .minisig again, or rebuild it")
+        self.path = path
+
+
+class ShapeError(EdgeKitError, ValueError):
+    """An array or a tensor does not have the shape that its user states."""
+
+
+class ModelError(EdgeKitError):
+    """A model file cannot be used for what was asked."""
+
+
+class ModelFormatError(ModelError, ValueError):
+    """The bytes are not a TFLite flatbuffer that can be read."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: not a readable TFLite model ({problem}); convert it again: edgekit convert")
+        self.path, self.problem = path, problem
+
+
+class NotAClassifierError(ModelError, ValueError):
+    """The model is not one image in, one score vector out."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(
+            f"{path}: {problem}; EdgeKit runs classifiers with one image input (1, height, width, channels) "
+            "and one score vector (1, classes)"
+        )
+        self.path, self.problem = path, problem
+
+
+class DelegateError(ModelError):
+    """A rung of the delegate ladder cannot serve."""
+
+    def __init__(self, delegate: str, reason: str) -> None:
+        super().__init__(f"{delegate}: {reason}")
+        self.delegate, self.reason = delegate, reason
+
+
+class GoldenMismatchError(ModelError):
+    """A rung does not reproduce the golden vectors that the host measured."""
+
+    def __init__(self, delegate: str, image: str, problem: str) -> None:
+        super().__init__(
+            f"golden self-test failed on {delegate}, {image}: {problem}; this interpreter or delegate computes "
+            "something else than the host did - update the runtime or choose another --delegate"
+        )
+        self.delegate, self.image, self.problem = delegate, image, problem
+
+
+class SourceError(EdgeKitError):
+    """A source of frames cannot deliver."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(f"{source}: {problem}")
+        self.source, self.problem = source, problem
+
+
+class SourceUnavailableError(SourceError):
+    """A source cannot be opened: missing file, missing camera, unreadable format."""
+
+
+class SourceBrokenError(SourceError):
+    """A source that was open delivers nothing usable any more."""
+
+
+class BrokerError(EdgeKitError):
+    """The MQTT broker cannot be used as asked."""
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(f"{url}: {problem}")
+        self.url, self.problem = url, problem
+
+
+class BrokerUnreachableError(BrokerError):
+    """Nothing answers at the broker's address."""
+
+
+class WorkerError(EdgeKitError):
+    """The worker process could not start serving."""
+
+
+# slots
+
+
+class SlotError(EdgeKitError):
+    """The releases on this board cannot be changed or read as asked.
+
+    SlotBusyError, SlotConflictError, SlotFullError, SlotDiskError, UnknownSlotError, NoPreviousSlotError,
+    DanglingSlotError.
+    """
+
+
+class SlotBusyError(SlotError):
+    """Another process is changing the releases."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(f"{root}: another install or rollback is running; wait for it to end, then try again")
+        self.root = root
+
+
+class SlotConflictError(SlotError):
+    """Other bytes are installed under the same name and version."""
+
+    def __init__(self, bundle_id: str) -> None:
+        super().__init__(
+            f"{bundle_id} is installed with other bytes; give the new bundle its own version: "
+            "edgekit bundle --version N.N.N"
+        )
+        self.bundle_id = bundle_id
+
+
+class SlotFullError(SlotError):
+    """The disk has no room for another release; the installed ones are as they were."""
+
+    def __init__(self, root: str, needed_bytes: int | None, free_bytes: int | None) -> None:
+        figures = "" if needed_bytes is None else f" ({needed_bytes} bytes needed, {free_bytes} free)"
+        super().__init__(f"{root}: no space left for a release{figures}; free some space, then install again")
+        self.root, self.needed_bytes, self.free_bytes = root, needed_bytes, free_bytes
+
+
+class SlotDiskError(SlotError):
+    """The file system refuses: no permission, read-only, or an input/output error."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(
+            f"{path}: {problem}; check that the folder belongs to this user and that its disk is mounted read-write"
+        )
+        self.path, self.problem = path, problem
+
+
+class UnknownSlotError(SlotError):
+    """The board holds no release of that name."""
+
+    def __init__(self, bundle_id: str, held: Iterable[str]) -> None:
+        super().__init__(f"no release {bundle_id} on this board (it holds: {', '.join(held) or 'none'})")
+        self.bundle_id = bundle_id
+
+
+class NoPreviousSlotError(SlotError):
+    """There is no release to go back to."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(f"{root}: no earlier release to go back to; install one first")
+        self.root = root
+
+
+class DanglingSlotError(SlotError):
+    """The current release was removed by hand."""
+
+    def __init__(self, link: str, bundle_id: str) -> None:
+        super().__init__(f"{link}: names {bundle_id}, which is gone; the next install or start of the board mends it")
+        self.link, self.bundle_id = link, bundle_id
+
+
+# settings
+
+
+class SettingsError(UsageError):
+    """A value in device.toml, in the environment or in a flag is unknown or out of range."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where, self.problem = where, problem

@@ -1,0 +1,1 @@
+"""The one place that imports an interpreter, and what is known about models before one is made."""

@@ -1,0 +1,171 @@
+"""The worker process: holds the camera and the interpreter, and may die at any time.
+
+It gets a sealed copy of the bundle that the supervisor verified, proves the golden vectors, then serves. Frames
+never leave this process. Messages to the supervisor are JSON lines on a pipe of their own, so that nothing a
+native library prints can be mistaken for one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edgekit_device import vision
+from edgekit_device.bundle import parse_bundle
+from edgekit_device.capture import Capture
+from edgekit_device.contract.errors import EdgeKitError, SourceError
+from edgekit_device.infer.golden import prove
+from edgekit_device.infer.interpreter import Engine
+from edgekit_device.meter import Meter
+from edgekit_device.progress import Progress, read_memory
+from edgekit_device.smoothing import Smoother, SmoothingRule
+from edgekit_device.sources import open_source
+from edgekit_device.sources.frame import SourceOptions
+
+if TYPE_CHECKING:
+    from edgekit_device.bundle import Bundle
+    from edgekit_device.sources.frame import Frame
+
+_IDLE_WAIT_S = 0.2
+
+
+class Channel:
+    """Messages to the supervisor, one JSON line each, from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        self._file = os.fdopen(fd, "w", buffering=1, encoding="utf-8")
+        self._lock = threading.Lock()
+
+    def send(self, kind: str, **values: Any) -> None:
+        """Send one message; a supervisor that is gone ends the worker."""
+        line = json.dumps({"type": kind, **values}, separators=(",", ":"))
+        with self._lock:
+            try:
+                self._file.write(line + "\n")
+            except OSError:
+                os._exit(0)
+
+
+class Server:
+    """The serving loop and what it knows about now."""
+
+    def __init__(self, engine: Engine, bundle: Bundle, channel: Channel, progress: Progress) -> None:
+        self.engine, self.channel, self.progress = engine, channel, progress
+        self.spec, self.labels = bundle.manifest.preprocess, bundle.labels
+        self.meter = Meter()
+        self.smoother = Smoother(SmoothingRule())
+        self.now: dict[str, Any] = {"label": None, "score": None}
+        self.stopping = threading.Event()
+        self._claim: tuple[int, bool] | None = None
+        self._served = 0
+
+    def serve(self, frame: Frame) -> None:
+        """Classify one frame and count it."""
+        begun = time.monotonic()
+        self.progress.put("infer_since_s", begun)
+        tensor = vision.to_model_input(frame.raw, self.spec, frame.order)
+        prepared = time.monotonic()
+        scores = self.engine.scores(tensor)
+        invoked = time.monotonic()
+        top = int(scores.argmax())
+        self._decide(top, float(scores[top]))
+        done = time.monotonic()
+        self.progress.put("infer_since_s", 0.0)
+        seconds = {"preprocess": prepared - begun, "invoke": invoked - prepared, "end_to_end": done - begun}
+        self.meter.served(seconds, scores, new=True)
+        self._served += 1
+        self.progress.put("served", self._served)
+
+    def _decide(self, top: int, score: float) -> None:
+        decision = self.smoother.add(top, score)
+        label = self.labels[decision.index]
+        self.now = {"label": label, "score": round(decision.score, 4)}
+        if self._claim != (decision.index, decision.accepted):
+            self._claim = (decision.index, decision.accepted)
+            word = "accepted" if decision.accepted else "uncertain"
+            self.channel.send("result", decision=word, **self.now)
+
+    def run(self, capture: Capture) -> None:
+        """Serve until the source ends or the supervisor says stop."""
+        while not self.stopping.is_set():
+            frame = capture.take(_IDLE_WAIT_S)
+            if frame is not None:
+                self.serve(frame)
+            elif capture.finished:
+                break
+
+    def obey(self, commands: Any) -> None:
+        """Answer the supervisor's commands; the end of the pipe means that it is gone."""
+        for line in commands:
+            command = json.loads(line)
+            if command["cmd"] == "window":
+                self.channel.send("window", id=command["id"], window=self.meter.take(), now=self.now)
+            elif command["cmd"] == "stop":
+                self.stopping.set()
+        os._exit(0)
+
+
+def _prepare(config: dict[str, Any], channel: Channel, progress: Progress) -> tuple[Server, Capture]:
+    began = time.monotonic()
+    bundle = parse_bundle(read_memory(config["bundle_fd"]), config["bundle_path"], config["key_id"])
+    manifest = bundle.manifest
+    engine = Engine(
+        bundle.model(config["role"]),
+        delegate=config["delegate"],
+        threads=config["threads"],
+        name=f"{manifest.bundle_id}:{config['role']}",
+    )
+    golden = prove(engine, bundle)
+    options = SourceOptions(**config["options"], faults=tuple(config["faults"]))
+    if config["source"] == "sample":
+        photos = tuple(vision.decode_image(bundle.files[name]) for name in manifest.golden_images)
+        options = replace(options, photos=photos)
+    source = open_source(config["source"], options)
+    server = Server(engine, bundle, channel, progress)
+    capture = Capture(source, server.meter, progress)
+    progress.put("serving_since_s", time.monotonic())
+    channel.send(
+        "ready",
+        delegate=engine.delegate,
+        threads=engine.threads,
+        interpreter=engine.interpreter,
+        golden=golden,
+        live=source.live,
+        pace_s=source.pace_s,
+        seconds=round(time.monotonic() - began, 3),
+    )
+    return server, capture
+
+
+def main() -> None:
+    """Serve as the config on the first line of stdin says."""
+    # Ctrl-C in a terminal reaches the whole group; only the supervisor decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    config = json.loads(sys.stdin.readline())
+    channel, progress = Channel(config["message_fd"]), Progress(config["progress_fd"])
+    try:
+        server, capture = _prepare(config, channel, progress)
+    except EdgeKitError as error:
+        kind = "source" if isinstance(error, SourceError) else "model"
+        channel.send("failed", stage=kind, error=type(error).__name__, reason=str(error))
+        sys.exit(1)
+    threading.Thread(target=server.obey, args=(sys.stdin,), name="commands", daemon=True).start()
+    capture.start()
+    server.run(capture)
+    capture.stop()
+    error_now = capture.error
+    channel.send("end", error=None if error_now is None else str(error_now))
+    # The supervisor still asks for the last window; it closes the pipe when it has it.
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Make a bundle of a model: labels, golden vectors, manifest, signature; and say what a file is."""

@@ -1,0 +1,73 @@
+"""What a bundle says about its origin: nothing that differs between two makings of the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
+from typing import Any
+
+from edgekit.artefacts import Sidecar
+from edgekit.errors import RandomWeightsError
+
+RANDOM = "random"
+# What can change the bytes of a bundle or the scores in it.
+TOOLS = (
+    "edgekit", "edgekit-device", "ai-edge-litert", "tflite-runtime", "numpy", "opencv-python-headless",
+    "tensorflow", "tensorflow-cpu", "keras",
+)  # fmt: skip
+_VOLATILE = frozenset({"seconds", "path", "folder"})
+
+
+def check_weights(sidecar: Sidecar | None, path: str) -> None:
+    """Refuse a model whose weights are random.
+
+    Raises:
+        RandomWeightsError: They are.
+    """
+    if sidecar is not None and sidecar.weights.get("source") == RANDOM:
+        raise RandomWeightsError(path)
+
+
+def provenance_of(sidecar: Sidecar | None, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's ``provenance``.
+
+    Args:
+        sidecar: What `convert` wrote beside the model; None for a model from elsewhere.
+        extra: Further facts, e.g. ``{"licences": {"model": "Apache-2.0"}}``; they win.
+    """
+    found: dict[str, Any] = {"tools": tool_versions()}
+    if sidecar is None:
+        found["model"] = {"origin": "elsewhere"}
+    else:
+        found["model"] = {"variant": sidecar.variant, "scheme": sidecar.scheme, "io": sidecar.io}
+        found["parent"] = sidecar.parent
+        found["weights"] = portable(sidecar.weights)
+        found["recipe"] = portable(sidecar.recipe)
+        found["calibration"] = portable(sidecar.calibration)
+        found["agreement"] = portable(sidecar.agreement)
+        if licence := sidecar.weights.get("licence"):
+            found["licences"] = {"weights": licence}
+    return {**found, **portable(extra)}
+
+
+def tool_versions() -> dict[str, str]:
+    """Installed versions of what made the bundle; what is not installed is left out."""
+    found = {}
+    for name in TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def portable(value: Any) -> Any:
+    """The same value without what belongs to this machine or this minute: durations and where files lay."""
+    if isinstance(value, Mapping):
+        return {str(key): portable(inner) for key, inner in value.items() if key not in _VOLATILE}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [portable(inner) for inner in value]
+    if isinstance(value, PurePath) or (isinstance(value, str) and value.startswith(("/", "~/"))):
+        return PurePath(value).name
+    return value

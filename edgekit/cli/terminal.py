@@ -1,0 +1,62 @@
+"""What the verbs share on a terminal: JSON or words, a progress bar, sizes in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+Progress = Callable[[str, int, int], None]
+
+_STAGES = {
+    "read": "reading photos",
+    "crop": "cutting crops",
+    "lower": "lowering to float TFLite",
+    "calibrate": "calibrating",
+    "quantise": "quantising",
+    "agree": "comparing with the float model",
+}
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One object on stdout and nothing else."""
+    sys.stdout.write(json.dumps(document, sort_keys=True) + "\n")
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Progress | None]:
+    """A bar on stderr while it is a terminal; otherwise nothing.
+
+    Args:
+        quiet: Never draw one.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<32}"), BarColumn(30), TextColumn("{task.completed}/{task.total}"))
+    console = Console(stderr=True, no_color="NO_COLOR" in os.environ)
+    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(_STAGES.get(stage, stage), total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def megabytes(size: int) -> str:
+    """A size in MB (10^6 bytes), kB below one."""
+    return f"{size / 1e6:.2f} MB" if size >= 1_000_000 else f"{size / 1e3:.1f} kB"
+
+
+def percent(share: float) -> str:
+    """A share as 98.6 %."""
+    return f"{100 * share:.1f} %"

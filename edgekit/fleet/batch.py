@@ -1,0 +1,173 @@
+"""From MQTT message to rows: decode with the contract, or keep aside with the reason. No database here."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeAlias
+
+from edgekit_device.contract.errors import ContractError, FieldError
+from edgekit_device.contract.telemetry import Event, Reading, Result, Status
+from edgekit_device.contract.topics import EVENT, RESULT, STATUS, TELEMETRY, parse
+
+MAX_PAYLOAD_BYTES = 64 << 10
+KEPT_BYTES = 4096
+LATENCY_COLUMNS = {
+    f"{step}_{quantile}_ms": (step, quantile)
+    for step in ("preprocess", "invoke", "end_to_end")
+    for quantile in ("p50", "p95")
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_MS = 86_400_000
+
+Document: TypeAlias = Reading | Event | Status | Result
+
+
+class BoardKey(NamedTuple):
+    """Which board."""
+
+    site: str
+    device: str
+
+
+class Received(NamedTuple):
+    """One valid message."""
+
+    board: BoardKey
+    document: Document
+    payload: bytes
+
+
+class Rejected(NamedTuple):
+    """One message that breaks the contract, kept aside.
+
+    Attributes:
+        board: ``site/device`` of the topic, or ``?`` where the topic is not ours.
+        error: What is wrong with it.
+        payload: Its first bytes.
+    """
+
+    board: str
+    error: str
+    payload: bytes
+
+
+@dataclass
+class Batch:
+    """What is written in one transaction."""
+
+    received: list[Received] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    def add(self, topic: str, payload: bytes) -> Received | Rejected:
+        """Decode one message into the batch; never raises for what a board sent."""
+        message = decode(topic, payload)
+        if isinstance(message, Rejected):
+            self.rejected.append(message)
+        else:
+            self.received.append(message)
+        return message
+
+    def __len__(self) -> int:
+        return len(self.received) + len(self.rejected)
+
+
+def decode(topic: str, payload: bytes) -> Received | Rejected:
+    """Read one message by the contract.
+
+    Args:
+        topic: As the broker delivered it.
+        payload: At most MAX_PAYLOAD_BYTES.
+    """
+    address = parse(topic)
+    if address is None:
+        return Rejected("?", f"topic {topic[:100]!r} is not one of ours", payload[:KEPT_BYTES])
+    board = BoardKey(address.site, address.device)
+    try:
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise FieldError(address.kind.name, "", f"is {len(payload)} bytes, over {MAX_PAYLOAD_BYTES}")
+        document = _READERS[address.kind.name](payload)
+        if isinstance(document, Reading) and (document.site, document.device) != board:
+            found = f"{document.site}/{document.device}"
+            raise FieldError("reading", "device", f"says {found[:130]}, the topic says {'/'.join(board)}")
+        if isinstance(document, Reading | Event):
+            at_ms(document.at)
+    except ContractError as cause:
+        # The message may quote what a board sent: one line, and what every database stores.
+        error = str(cause).encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+        return Rejected("/".join(board), " ".join(error.split())[:500], payload[:KEPT_BYTES])
+    return Received(board, document, payload)
+
+
+def _not_for_the_host(payload: bytes) -> Document:
+    raise FieldError("message", "topic", "is not one that boards send to the collector")
+
+
+_READERS: Mapping[str, Any] = {
+    **dict.fromkeys(("reported", "desired", "ack"), _not_for_the_host),
+    TELEMETRY.name: Reading.from_bytes,
+    EVENT.name: Event.from_bytes,
+    STATUS.name: Status.from_bytes,
+    RESULT.name: Result.from_bytes,
+}
+
+
+def at_ms(at: str) -> int:
+    """A contract time as ms since 1970.
+
+    Raises:
+        FieldError: It looks right and is no date, e.g. the 31st of February.
+    """
+    try:
+        return (datetime.fromisoformat(at) - _EPOCH) // timedelta(milliseconds=1)
+    except ValueError as cause:
+        raise FieldError("message", "at", f"is no date ({cause})") from cause
+
+
+def reading_row(reading: Reading, payload: bytes) -> dict[str, Any]:
+    """The columns of a Reading, without those that the store numbers."""
+    at = at_ms(reading.at)
+    latency = {
+        column: reading.latency_ms.get(step, {}).get(quantile) for column, (step, quantile) in LATENCY_COLUMNS.items()
+    }
+    return {
+        "day": at // _DAY_MS,
+        "seq": reading.seq,
+        "at": at,
+        "fps": reading.fps,
+        "capture_fps": reading.capture_fps,
+        "inference_fps": reading.inference_fps,
+        **latency,
+        "label": reading.label,
+        "score": reading.score,
+        "delegate": reading.delegate,
+        "bundle": reading.bundle,
+        "payload": zlib.compress(payload),
+    }
+
+
+def event_row(event: Event, payload: bytes) -> dict[str, Any]:
+    """The columns of an event, without those that the store numbers."""
+    at = at_ms(event.at)
+    return {
+        "day": at // _DAY_MS,
+        "seq": event.seq,
+        "at": at,
+        "kind": event.kind,
+        "reason": event.reason,
+        "payload": zlib.compress(payload),
+    }
+
+
+def supersedes(new: Status, known_boot: str | None) -> bool:
+    """Whether a status replaces the one that is known.
+
+    A Last Will can arrive after the board is back with another boot; it speaks of the boot that ended.
+
+    Args:
+        new: The status that arrived.
+        known_boot: Boot of the known status; None if there is none.
+    """
+    return new.state == "online" or known_boot is None or new.boot == known_boot

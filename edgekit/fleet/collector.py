@@ -1,0 +1,261 @@
+"""From the broker to the store: take messages, commit them, and only then say so.
+
+Two threads: paho's takes messages into a bounded queue, ours writes them in batches. While the database is slow
+the queue fills, the broker's receive maximum stops delivery, and messages wait where they are durable.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from edgekit.errors import EdgeKitError, StoreRowError, StoreUnavailableError
+from edgekit.fleet.batch import Batch, BoardKey, Received, Rejected
+from edgekit.fleet.link import RECEIVE_MAXIMUM, Link, Message
+from edgekit.fleet.snapshot import BoardSnapshot, FleetSnapshot, after
+
+if TYPE_CHECKING:
+    from edgekit.fleet.store import Store, Written
+    from edgekit_device.publish.broker_url import BrokerAddress
+
+_LOG = logging.getLogger(__name__)
+_RETRY_S = (0.2, 5.0)
+_FLUSH_S = 5.0
+# Brokers let only so many messages fly unacknowledged (mosquitto 20, rumqttd 100): when that many are here and no
+# more come, waiting for the rest of batch_s would only slow both sides.
+_WINDOW_MESSAGES, _LULL_S = 15, 0.01
+
+
+@dataclass(frozen=True)
+class CollectorOptions:
+    """How messages are gathered and acknowledged.
+
+    Attributes:
+        client_id: Name of the MQTT session; another collector beside this one needs another.
+        batch_messages: Most messages in one transaction.
+        batch_s: Longest wait before a batch is written.
+        ack_messages: An ack is due after this many messages of one board.
+        ack_s: An ack is due this long after the first message that it covers.
+    """
+
+    client_id: str = "edgekit-collector"
+    batch_messages: int = 500
+    batch_s: float = 0.5
+    ack_messages: int = 20
+    ack_s: float = 30.0
+
+
+@dataclass
+class _Due:
+    """What one board has not been told yet."""
+
+    messages: int
+    since_s: float
+
+
+class Collector:
+    """A context manager: inside it, what boards send is stored and acknowledged.
+
+    Args:
+        address: The broker.
+        store: Where messages go; it stays open when the collector stops.
+        options: How.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        store: Store,
+        options: CollectorOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._options, self._clock = store, options or CollectorOptions(), clock
+        self._queue: queue.Queue[Message] = queue.Queue(RECEIVE_MAXIMUM)
+        self._link = Link(address, self._options.client_id, self._take)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
+        self._lock = threading.Lock()
+        self._boards: dict[BoardKey, BoardSnapshot] = {}
+        self._totals = FleetSnapshot()
+        self._due: dict[BoardKey, _Due] = {}
+
+    def __enter__(self) -> Collector:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Subscribe and begin to store.
+
+        Raises:
+            BrokerUnreachableError: Nothing answers at the broker's address.
+            BrokerError: The broker refuses.
+            StoreUnavailableError: The database does not answer.
+        """
+        for board, stored in self._store.stored_counts().items():
+            self._boards[board] = BoardSnapshot(board.site, board.device, stored=stored)
+        self._thread.start()
+        try:
+            self._link.start()
+        except BaseException:
+            self._stop.set()
+            self._thread.join()
+            raise
+
+    def stop(self) -> None:
+        """Store and acknowledge what was taken, then leave; what waits at the broker stays there."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._link.flush(_FLUSH_S)
+        self._link.stop()
+
+    def latest(self) -> FleetSnapshot:
+        """How the fleet looks now."""
+        with self._lock:
+            boards = tuple(self._boards[key] for key in sorted(self._boards))
+            stored = sum(board.stored for board in boards)
+            problem = self._totals.problem or self._link.problem
+            return replace(self._totals, boards=boards, stored=stored, problem=problem)
+
+    def _take(self, message: Message) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(message, timeout=0.5)
+            except queue.Full:
+                continue
+            return
+
+    def _run(self) -> None:
+        while not (self._stop.is_set() and self._queue.empty()):
+            messages = self._gather()
+            try:
+                if messages:
+                    self._store_batch(messages)
+                self._send_acks(everything=self._stop.is_set() and self._queue.empty())
+            except EdgeKitError as error:
+                self._tell(str(error))
+            except Exception as error:
+                # Unforeseen, so unacknowledged: the broker keeps the messages. Storing for the others goes on.
+                _LOG.exception("a batch could not be handled")
+                self._tell(f"a batch could not be handled: {error!r}")
+        self._send_acks_at_end()
+
+    def _gather(self) -> list[Message]:
+        """At most one batch, or what came within batch_s or before a lull."""
+        messages: list[Message] = []
+        until = self._clock() + self._options.batch_s
+        while len(messages) < self._options.batch_messages:
+            left = until - self._clock()
+            window_full = len(messages) >= _WINDOW_MESSAGES
+            try:
+                messages.append(self._queue.get(timeout=max(0.0, min(left, _LULL_S if window_full else 0.1))))
+            except queue.Empty:
+                if left <= 0 or window_full or self._stop.is_set():
+                    break
+        return messages
+
+    def _store_batch(self, messages: list[Message]) -> None:
+        batch = Batch()
+        for message in messages:
+            batch.add(message.topic, message.payload)
+        try:
+            written = self._write(batch)
+        except StoreRowError:
+            # One message the database cannot hold must not hold up the others.
+            for message in messages:
+                self._store_alone(message)
+            return
+        if written is None:
+            return  # Stopping without a database: nothing was acknowledged, the broker delivers it again.
+        self._note(batch, written)
+        for message in messages:
+            self._link.acknowledge(message)
+
+    def _store_alone(self, message: Message) -> None:
+        batch = Batch()
+        batch.add(message.topic, message.payload)
+        try:
+            written = self._write(batch)
+        except StoreRowError as error:
+            board = "/".join(batch.received[0].board) if batch.received else "?"
+            batch = Batch(rejected=[Rejected(board, str(error)[:500], message.payload[:4096])])
+            written = self._write(batch)
+        if written is not None:
+            self._note(batch, written)
+            self._link.acknowledge(message)
+
+    def _write(self, batch: Batch) -> Written | None:
+        """Write until it succeeds; None if told to stop while the database does not answer."""
+        delay = _RETRY_S[0]
+        while True:
+            try:
+                written = self._store.write(batch)
+            except StoreUnavailableError as error:
+                self._tell(str(error))
+                if self._stop.wait(delay):
+                    return None
+                delay = min(delay * 2, _RETRY_S[1])
+            else:
+                self._tell(None)
+                return written
+
+    def _note(self, batch: Batch, written: Written) -> None:
+        now = self._clock()
+        messages: dict[BoardKey, list[Received]] = {}
+        for item in batch.received:
+            messages.setdefault(item.board, []).append(item)
+        with self._lock:
+            for key, items in messages.items():
+                board = self._boards.get(key, BoardSnapshot(*key))
+                board = after(board, items)
+                self._boards[key] = replace(board, stored=board.stored + written.new.get(key, 0))
+                # A duplicate needs an ack most of all: its board never heard of the first one.
+                numbered = sum(hasattr(item.document, "seq") for item in items)
+                if numbered:
+                    self._due.setdefault(key, _Due(0, now)).messages += numbered
+            for rejected in batch.rejected:
+                site, _, device = rejected.board.partition("/")
+                key = BoardKey(site, device)
+                if key in self._boards:
+                    self._boards[key] = replace(self._boards[key], rejected=self._boards[key].rejected + 1)
+            self._totals = replace(
+                self._totals,
+                received=self._totals.received + len(batch),
+                duplicates=self._totals.duplicates + written.duplicates,
+                rejected=self._totals.rejected + written.rejected,
+            )
+
+    def _send_acks(self, *, everything: bool = False) -> None:
+        now = self._clock()
+        due = [
+            board
+            for board, waits in self._due.items()
+            if everything or waits.messages >= self._options.ack_messages or now - waits.since_s >= self._options.ack_s
+        ]
+        if not due:
+            return
+        for board, ack in self._store.acks(due).items():
+            if self._link.publish_ack(board, ack):
+                del self._due[board]
+
+    def _send_acks_at_end(self) -> None:
+        try:
+            self._send_acks(everything=True)
+        except EdgeKitError as error:
+            self._tell(str(error))
+
+    def _tell(self, problem: str | None) -> None:
+        with self._lock:
+            self._totals = replace(self._totals, problem=problem)

@@ -1,0 +1,48 @@
+"""Which sequence numbers are stored, as ranges: pure functions on the pairs that acks carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from edgekit_device.contract.ack import Range, Ranges, merge_ranges
+
+
+class RangeChange(NamedTuple):
+    """What has to happen to stored rows so that they cover more.
+
+    Attributes:
+        remove: Rows that grow into others, as they stand.
+        add: Rows that take their place.
+    """
+
+    remove: Ranges
+    add: Ranges
+
+
+def ranges_of(sequence: Iterable[int]) -> Ranges:
+    """The fewest ranges that hold exactly these numbers."""
+    return merge_ranges((number, number) for number in sequence)
+
+
+def change_for(stored: Iterable[Range], arrived: Iterable[int]) -> RangeChange:
+    """The smallest change to stored ranges after more messages arrived.
+
+    Args:
+        stored: Disjoint ranges that do not touch; at least all that touch what arrived.
+        arrived: Sequence numbers, in any order, stored before or not.
+    """
+    before = set(stored)
+    after = set(merge_ranges((*before, *ranges_of(arrived))))
+    return RangeChange(tuple(sorted(before - after)), tuple(sorted(after - before)))
+
+
+def gaps(ranges: Iterable[Range], start: int = 0) -> Ranges:
+    """What is missing between `start` and the last stored number."""
+    missing = []
+    at = start
+    for low, high in merge_ranges(ranges):
+        if low > at:
+            missing.append((at, low - 1))
+        at = max(at, high + 1)
+    return tuple(missing)

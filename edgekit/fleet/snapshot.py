@@ -1,0 +1,100 @@
+"""How the fleet looks now: what a live view draws, and nothing it would have to ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from edgekit.fleet.batch import Received, supersedes
+from edgekit_device.contract.telemetry import Reading, Result, Status
+
+
+@dataclass(frozen=True)
+class BoardSnapshot:
+    """The last that is known of one board; what is unknown is None.
+
+    Attributes:
+        state: ``online``, ``stopped``, ``offline`` or None.
+        p50_ms: Latency end to end, median of the last window.
+        p95_ms: Latency end to end, 95th percentile of the last window.
+        release: Bundle that serves.
+        stored: Messages in committed rows.
+        rejected: Messages kept aside since the collector started.
+    """
+
+    site: str
+    device: str
+    state: str | None = None
+    boot: str | None = None
+    reason: str | None = None
+    label: str | None = None
+    score: float | None = None
+    fps: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    delegate: str | None = None
+    release: str | None = None
+    at: str | None = None
+    stored: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True)
+class FleetSnapshot:
+    """All boards, sorted by site and device.
+
+    Attributes:
+        received: Messages taken from the broker since the collector started.
+        stored: Messages in committed rows.
+        duplicates: Messages that were stored before, since the collector started.
+        rejected: Messages kept aside since the collector started.
+        problem: What keeps the collector from storing now; None if nothing.
+    """
+
+    boards: tuple[BoardSnapshot, ...] = ()
+    received: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    problem: str | None = None
+
+
+def after(board: BoardSnapshot, messages: Iterable[Received]) -> BoardSnapshot:
+    """What is known of a board after more messages.
+
+    Args:
+        board: What was known.
+        messages: Valid messages of this board, in the order they came.
+    """
+    for _, document, _ in messages:
+        if isinstance(document, Status):
+            if supersedes(document, board.boot):
+                board = replace(
+                    board,
+                    state=document.state,
+                    boot=document.boot,
+                    reason=document.reason,
+                    delegate=document.delegate or board.delegate,
+                    release=document.bundle or board.release,
+                )
+        elif isinstance(document, Result):
+            board = replace(board, label=document.label, score=document.score)
+        elif isinstance(document, Reading) and _newer(document, board):
+            latency = document.latency_ms.get("end_to_end", {})
+            board = replace(
+                board,
+                label=document.label,
+                score=document.score,
+                fps=document.fps,
+                p50_ms=latency.get("p50"),
+                p95_ms=latency.get("p95"),
+                delegate=document.delegate,
+                release=document.bundle,
+                at=document.at,
+            )
+    return board
+
+
+def _newer(reading: Reading, board: BoardSnapshot) -> bool:
+    # A backlog is history: it must not push what is shown as "now" back. Contract times sort as text.
+    return board.at is None or reading.at >= board.at

@@ -1,0 +1,91 @@
+"""Where a model to convert comes from: a Keras model, and what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.artefacts import sha256_of
+from edgekit.errors import PreprocessUnknownError, UsageError
+from edgekit.preprocessing import choose_preprocess
+from edgekit_device.contract.preprocess import Preprocess
+
+_NAMED = ("imagenet", "random")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A Keras model and what is known about it.
+
+    Attributes:
+        model: A ``keras.Model``.
+        preprocess: How photos are prepared (float input).
+        labels: One per class, where they are known.
+        variant: Its name in the zoo; None for a model from elsewhere.
+        weights: ``source``, ``sha256`` and ``licence``.
+        parent: Digest of the file that it was made from.
+    """
+
+    model: Any
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None
+    variant: str | None
+    weights: Mapping[str, Any]
+    parent: str | None
+
+
+def find_origin(
+    source: str | Path, weights: str | Path, preprocess: str | None, labels: str | Path | None, seed: int
+) -> Origin:
+    """Find the model that `convert` is to convert; see there for the arguments.
+
+    Raises:
+        UsageError: Neither a variant nor a .keras file, or nothing states its preprocessing.
+        WeightsError: The weights cannot be used.
+    """
+    from edgekit.bundling.labels import read_labels
+    from edgekit.zoo import get_variant, variant_names
+
+    given = read_labels(Path(labels)).names if labels else None
+    if str(source) in variant_names():
+        return _from_zoo(str(source), weights, preprocess, given, seed)
+    path = Path(source)
+    if path.suffix == ".keras" and path.is_file():
+        return _from_keras(path, preprocess, given)
+    if path.suffix == ".keras":
+        raise UsageError(f"{path}: there is no such file")
+    get_variant(str(source))  # Names the near miss among the variants.
+    raise UsageError(f"{source}: neither a variant nor a .keras file")
+
+
+def _from_zoo(
+    name: str, weights: str | Path, preprocess: str | None, given: tuple[str, ...] | None, seed: int
+) -> Origin:
+    from edgekit.zoo import build, find_weights
+
+    found = find_weights(name, weights, seed=seed)
+    side = found.variant.resolution
+    beside = None if found.source in _NAMED else Path(found.source)
+    spec = choose_preprocess(preprocess, (side, side), beside=beside) if preprocess else found.preprocess_at(side)
+    if spec is None:
+        raise PreprocessUnknownError(str(weights))
+    source = found.source if found.source in _NAMED else Path(found.source).name
+    facts = {"source": source, "sha256": found.sha256, "licence": found.licence}
+    model = build(found.variant, weights=found)
+    return Origin(model, spec, given or found.labels, found.variant.name, facts, found.sha256)
+
+
+def _from_keras(path: Path, preprocess: str | None, given: tuple[str, ...] | None) -> Origin:
+    from edgekit.zoo import load_keras
+
+    if preprocess is None:
+        raise PreprocessUnknownError(str(path))
+    model = load_keras(str(path))
+    shape = tuple(model.input_shape)
+    if len(shape) != 4 or not all(isinstance(n, int) for n in shape[1:]):
+        raise UsageError(f"{path}: it reads {list(shape)}; a fixed (batch, height, width, channels) is needed")
+    spec = choose_preprocess(preprocess, (shape[1], shape[2]), beside=path)
+    digest = sha256_of(path)
+    return Origin(model, spec, given, None, {"source": path.name, "sha256": digest, "licence": None}, digest)

@@ -1,0 +1,375 @@
+"""The stages in their order: the only module that knows more than one of them. The Python API is here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.artefacts import Sidecar, read_sidecar, write_atomically, write_sidecar
+from edgekit.data import data_path
+from edgekit.errors import PreprocessUnknownError, UsageError
+from edgekit.origins import find_origin
+from edgekit.preprocessing import choose_preprocess
+from edgekit.records import record, tensor_facts, with_evidence
+from edgekit_device.contract.ids import suggest_id
+from edgekit_device.contract.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from edgekit.bundling.writing import WrittenBundle
+    from edgekit.conversion.calibration import Photos
+    from edgekit.flashing.procedure import Flashed
+    from edgekit.verification.agreement import Agreement
+    from edgekit.verification.verdict import Verdict
+    from edgekit_device.infer.flatbuffer import ModelInfo
+    from edgekit_device.infer.interpreter import Engine
+
+Progress = Callable[[str, int, int], None]
+
+# One photo in four judges the conversion and is not calibrated on.
+_HELD_OUT = 4
+_LEAST_HELD_OUT = 4
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert` made.
+
+    Attributes:
+        path: The .tflite file.
+        sidecar: OUT.json, as written beside it.
+        agreement: With the float model, on photos that were not calibrated on; None for float32.
+        verdict: What was checked on the finished file.
+        labels: The labels file beside the model; None where labels are not known.
+        skipped: (file, reason) of each photo that could not be used.
+        float_model: The float32 .tflite that it was made from.
+    """
+
+    path: Path
+    sidecar: Sidecar
+    agreement: Agreement | None
+    verdict: Verdict
+    labels: Path | None
+    skipped: tuple[tuple[str, str], ...]
+    float_model: bytes = field(repr=False)
+
+
+def convert(
+    source: str | Path,
+    *,
+    out: str | Path,
+    weights: str | Path = "imagenet",
+    calibration: str | Path | None = None,
+    preprocess: str | None = None,
+    labels: str | Path | None = None,
+    scheme: str = "int8",
+    io: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Make a TFLite model and OUT.json beside it.
+
+    Args:
+        source: A variant's name, or a .keras file.
+        out: The .tflite file.
+        weights: ``imagenet``, ``random`` or a weights file; for a variant only.
+        calibration: Folder of photos; the shipped ones by default.
+        preprocess: ``tf-lite``, ``timm`` or a file; needed where the weights state none.
+        labels: One per class; needed later by `bundle` where the weights state none.
+        scheme: ``int8``, ``int16x8``, ``dynamic``, ``float16`` or ``float32``.
+        io: Type of input and output; the scheme's first by default.
+        seed: Draws the calibration crops, and random weights.
+        progress: Called with (stage, done, total).
+
+    Raises:
+        EdgeKitError: Named by its class; nothing is left half-written.
+    """
+    from edgekit.conversion.calibration import draw_crops, load_images
+    from edgekit.conversion.noise import captured, load_tensorflow
+    from edgekit.conversion.tflite import convert_keras, io_of, lower
+    from edgekit.verification.agreement import measure
+    from edgekit.verification.structure import check_structure
+    from edgekit.verification.verdict import AgreementLimits, judge_agreement
+    from edgekit_device.infer.flatbuffer import read_model
+
+    began = time.monotonic()
+    out = _tflite_path(out)
+    io = io_of(scheme, io)
+    photos = load_images(Path(calibration) if calibration else data_path("calibration_data"), progress=progress)
+    calibrated, held_out = _split(photos, seed)
+    load_tensorflow()
+    with captured():
+        origin = find_origin(source, weights, preprocess, labels, seed)
+    spec = origin.preprocess
+    crops = draw_crops(calibrated.images, spec, seed=seed, progress=progress)
+    float_model = lower(origin.model, spec, progress=progress)
+    data = convert_keras(
+        origin.model,
+        [crop.pixels for crop in crops],
+        spec,
+        scheme,
+        io,
+        float_model=float_model,
+        progress=progress,
+    )
+    info = read_model(data, str(out))
+    verdict = check_structure(info, scheme, io, spec)
+    agreement = None
+    if scheme != "float32":
+        judged = draw_crops(held_out.images, spec, seed=seed)
+        agreement = measure(
+            *_quiet_engines((float_model, "float"), (data, str(out))),
+            [crop.pixels for crop in judged],
+            [crop.photo for crop in judged],
+            spec,
+            progress=progress,
+        )
+        verdict = verdict + judge_agreement(agreement, AgreementLimits(top1=None))
+    verdict.require(str(out))
+    sidecar = record(out, data, info, origin, scheme, io, time.monotonic() - began)
+    sidecar = with_evidence(sidecar, calibrated, held_out, crops, agreement, seed)
+    named = _write(out, data, sidecar, origin.labels)
+    return Conversion(out, sidecar, agreement, verdict, named, photos.skipped, float_model)
+
+
+def verify(
+    model: str | Path,
+    *,
+    reference: str | Path | None = None,
+    images: str | Path | None = None,
+    preprocess: str | None = None,
+    least_agreement: float = 0.95,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Verdict, Agreement | None]:
+    """Check a .tflite file: its structure, and its agreement with a float twin.
+
+    Args:
+        model: The file; OUT.json beside it says what it should be.
+        reference: The float .tflite to compare with.
+        images: Photos to compare on; the shipped ones by default.
+        preprocess: Where OUT.json does not state it.
+        least_agreement: Least share of crops with the same top-1.
+        seed: Draws the crops.
+        progress: Called with (stage, done, total).
+
+    Raises:
+        EdgeKitError: The model cannot be judged; a verdict of no is returned, not raised.
+    """
+    from edgekit.conversion.calibration import draw_crops, load_images
+    from edgekit.verification.agreement import measure
+    from edgekit.verification.structure import check_structure
+    from edgekit.verification.verdict import AgreementLimits, judge_agreement
+    from edgekit_device.infer.flatbuffer import read_model
+
+    path = _existing(model)
+    sidecar = read_sidecar(path)
+    info = read_model(path.read_bytes(), str(path))
+    spec = _preprocess_of(path, sidecar, info, preprocess)
+    scheme = sidecar.scheme if sidecar else _scheme_of(info)
+    io = sidecar.io if sidecar else info.main.inputs[0].dtype
+    verdict = check_structure(info, scheme, io, spec, pinned=sidecar is not None, per_channel=sidecar is not None)
+    if reference is None:
+        return verdict, None
+    photos = load_images(Path(images) if images else data_path("calibration_data"), progress=progress, least=1)
+    crops = draw_crops(photos.images, spec, seed=seed, progress=progress)
+    other = _existing(reference)
+    agreement = measure(
+        *_quiet_engines((other.read_bytes(), str(other)), (path.read_bytes(), str(path))),
+        [crop.pixels for crop in crops],
+        [crop.photo for crop in crops],
+        spec,
+        progress=progress,
+    )
+    return verdict + judge_agreement(agreement, AgreementLimits(top1=least_agreement)), agreement
+
+
+def bundle(
+    model: str | Path,
+    *,
+    out: str | Path,
+    labels: str | Path | None = None,
+    name: str | None = None,
+    version: str = "1.0.0",
+    edgetpu: str | Path | None = None,
+    golden: str | Path | None = None,
+    baseline: Mapping[str, Any] | None = None,
+    sign: str | Path | None = None,
+    preprocess: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> WrittenBundle:
+    """Put a model, its labels and its golden vectors into one signed file.
+
+    Args:
+        model: A .tflite classifier.
+        out: The ``.edgekit`` file.
+        labels: One per class; the file that `convert` left beside the model by default.
+        name: Bundle name; the model's file name by default.
+        version: ``N.N.N``.
+        edgetpu: The model as edgetpu_compiler made it.
+        golden: Folder of photos to choose golden images from; the shipped ones by default.
+        baseline: Result of `evaluate`.
+        sign: Secret key file; the user's own by default, made at first use.
+        preprocess: ``tf-lite``, ``timm`` or a file, for a model without OUT.json.
+        progress: Told what begins.
+
+    Raises:
+        EdgeKitError: Named by its class; nothing is left half-written.
+    """
+    from edgekit.bundling.labels import read_labels
+    from edgekit.bundling.writing import BundlePlan, write_bundle
+    from edgekit.conversion.calibration import load_images
+    from edgekit.trust.keys import load_key, load_or_create
+    from edgekit_device.infer.flatbuffer import read_model
+
+    path, target = _existing(model), Path(out)
+    if target.suffix != ".edgekit":
+        raise UsageError(f"-o {target}: a bundle's name ends in .edgekit")
+    sidecar = read_sidecar(path)
+    spec = _preprocess_of(path, sidecar, read_model(path.read_bytes(), str(path)), preprocess)
+    photos = load_images(Path(golden) if golden else data_path("calibration_data"), least=1)
+    plan = BundlePlan(
+        name=name or suggest_id(path.stem),
+        version=version,
+        model=path,
+        labels=read_labels(_labels_of(path, labels)).names,
+        preprocess=spec,
+        photos=[photo.path for photo in photos.images],
+        edgetpu=Path(edgetpu) if edgetpu else None,
+        baseline=baseline or {},
+    )
+    key = load_key(Path(sign)) if sign else load_or_create()
+    return write_bundle(plan, target, key, progress=progress)
+
+
+def flash(
+    bundle: str | Path,
+    targets: Sequence[str],
+    *,
+    settings: Mapping[str, object] | None = None,
+    public_key: str | Path | None = None,
+    dry_run: bool = False,
+    on_step: Callable[[str, str], None] | None = None,
+) -> list[Flashed]:
+    """Install a bundle on targets, each through the same slots.
+
+    Args:
+        bundle: The ``.edgekit`` file.
+        targets: ``dir:PATH``.
+        settings: Keys of device.toml.
+        public_key: The signer's; the user's own by default.
+        dry_run: Write nothing.
+        on_step: Called with (target, change) before each change.
+
+    Raises:
+        EdgeKitError: Named by its class.
+    """
+    from edgekit.flashing.procedure import flash as flash_one
+
+    done = []
+    for target in targets:
+
+        def report(step: Any, target: str = target) -> None:
+            if on_step:
+                on_step(target, step.describe)
+
+        done.append(
+            flash_one(
+                bundle,
+                target,
+                settings=settings,
+                public_key=Path(public_key) if public_key else None,
+                dry_run=dry_run,
+                on_step=report,
+            )
+        )
+    return done
+
+
+def labels_path(model: Path) -> Path:
+    """Where `convert` leaves the labels: OUT.labels.txt for OUT.tflite."""
+    return model.with_suffix(".labels.txt")
+
+
+def _tflite_path(out: str | Path) -> Path:
+    path = Path(out)
+    if path.suffix != ".tflite":
+        raise UsageError(f"-o {path}: a model's name ends in .tflite")
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {path}: there is no folder {path.parent}; make it first: mkdir -p {path.parent}")
+    return path
+
+
+def _existing(path: str | Path) -> Path:
+    found = Path(path)
+    if not found.is_file():
+        raise UsageError(f"{found}: there is no such file")
+    return found
+
+
+def _quiet_engines(first: tuple[bytes, str], second: tuple[bytes, str]) -> tuple[Engine, Engine]:
+    """Two models, each ready on all cores, without the interpreter's greeting on the terminal."""
+    from edgekit.conversion.noise import captured
+    from edgekit_device.infer.interpreter import Engine
+
+    threads = len(os.sched_getaffinity(0))
+    with captured():
+        engines = [Engine(data, threads=threads, name=name) for data, name in (first, second)]
+    return engines[0], engines[1]
+
+
+def _split(photos: Photos, seed: int) -> tuple[Photos, Photos]:
+    """Photos to calibrate on and photos to judge by; too few for both serve as both, and OUT.json says so."""
+    held = len(photos.images) // _HELD_OUT
+    if held < _LEAST_HELD_OUT:
+        return photos, photos
+    ranked = sorted(photos.images, key=lambda p: hashlib.sha256(f"held-out:{seed}:{p.sha256}".encode()).digest())
+    judges = {photo.sha256 for photo in ranked[:held]}
+    kept = tuple(p for p in photos.images if p.sha256 not in judges)
+    return replace(photos, images=kept), replace(photos, images=tuple(p for p in photos.images if p.sha256 in judges))
+
+
+def _write(out: Path, data: bytes, sidecar: Sidecar, labels: Sequence[str] | None) -> Path | None:
+    """Sidecar last: a model without one is a model from elsewhere, a sidecar never speaks of missing bytes."""
+    sidecar_file = out.with_suffix(".json")
+    sidecar_file.unlink(missing_ok=True)
+    named = None
+    if labels:
+        named = labels_path(out)
+        write_atomically(named, "".join(f"{label}\n" for label in labels).encode("utf-8"))
+    write_atomically(out, data)
+    write_sidecar(out, sidecar)
+    return named
+
+
+def _preprocess_of(path: Path, sidecar: Sidecar | None, info: ModelInfo, choice: str | None) -> Preprocess:
+    shape = info.main.inputs[0].shape
+    if choice is None:
+        if sidecar is None or not sidecar.preprocess:
+            raise PreprocessUnknownError(str(path))
+        return Preprocess.from_json(dict(sidecar.preprocess), f"{path.with_suffix('.json')}:preprocess")
+    spec = choose_preprocess(choice, (shape[1], shape[2]), beside=path)
+    tensor = tensor_facts(info.main.inputs[0])
+    return spec.quantised(tensor["dtype"], tensor["scale"], tensor["zero_point"])
+
+
+def _scheme_of(info: ModelInfo) -> str:
+    """What a model from elsewhere seems to be."""
+    kinds = {tensor.dtype for tensor in info.main.tensors}
+    return "int8" if "float32" not in kinds else "float32"
+
+
+def _labels_of(model: Path, labels: str | Path | None) -> Path:
+    if labels:
+        return Path(labels)
+    beside = labels_path(model)
+    if not beside.is_file():
+        raise UsageError(
+            f"{model}: its labels are not known (there is no {beside.name} beside it); name them with --labels FILE, "
+            "one label a line in the order of the score vector"
+        )
+    return beside

@@ -1,0 +1,1 @@
+"""Who may say what runs on a board: signing keys."""

@@ -1,0 +1,162 @@
+"""Flashing into a folder: the same slots, and everything said beforehand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edgekit.errors import TargetError, TargetUnavailableError
+from edgekit.flashing import flash, parse_target
+from edgekit.flashing.steps import keys_to_drop
+from edgekit_device import slots
+from edgekit_device.bundle import open_bundle, trusted_keys
+from edgekit_device.contract.errors import (
+    NoTrustedKeyError,
+    SettingsError,
+    SlotConflictError,
+    UntrustedKeyError,
+    UsageError,
+)
+from edgekit_device.settings import load_settings
+from tests.worlds.bundles import Signer
+
+SETTINGS = {"site": "home", "id": "porch", "broker": "mqtt://127.0.0.1:1883", "interval_s": 1.0}
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    return Signer.make(tmp_path / "keys")
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    return tmp_path / "board"
+
+
+def snapshot(root: Path) -> dict[str, bytes | str]:
+    found: dict[str, bytes | str] = {}
+    for path in sorted(root.rglob("*")):
+        found[str(path)] = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
+    return found
+
+
+def test_a_flashed_folder_is_a_board_that_can_open_its_bundle(signer: Signer, board: Path, tmp_path: Path) -> None:
+    done = flash(signer.bundle(tmp_path), f"dir:{board}", settings=SETTINGS, public_key=signer.public)
+    assert done.bundle_id == "toy-1.0.0"
+    serving = slots.current(board / "opt/edgekit")
+    assert serving is not None
+    keys = trusted_keys(board_keys=board / "etc/edgekit/keys")
+    assert open_bundle(serving.bundle_path, keys)[0].manifest.bundle_id == "toy-1.0.0"
+    settings = load_settings(board / "etc/edgekit/device.toml")
+    assert (settings.site, settings.id, settings.broker, settings.interval_s) == tuple(SETTINGS.values())
+    assert (board / "var/lib/edgekit").stat().st_mode & 0o777 == 0o700
+    assert (board / "etc/edgekit/keys").stat().st_mode & 0o777 == 0o755
+    assert keys[0].stat().st_mode & 0o777 == 0o644
+
+
+def test_flashing_twice_changes_nothing(signer: Signer, board: Path, tmp_path: Path) -> None:
+    bundle = signer.bundle(tmp_path)
+    flash(bundle, f"dir:{board}", settings=SETTINGS, public_key=signer.public)
+    before = snapshot(board)
+    again = flash(bundle, f"dir:{board}", settings=SETTINGS, public_key=signer.public)
+    assert again.changes == ()
+    assert snapshot(board) == before
+
+
+def test_a_dry_run_names_every_change_and_makes_none(signer: Signer, board: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    bundle = signer.bundle(tmp_path)
+    done = flash(
+        bundle,
+        f"dir:{board}",
+        settings=SETTINGS,
+        public_key=signer.public,
+        dry_run=True,
+        on_step=lambda step: told.append(step.describe),
+    )
+    assert not board.exists()
+    assert done.changes == tuple(told)
+    text = "\n".join(told)
+    for part in ("opt/edgekit", "etc/edgekit/keys", "mode 0700", "device.toml", "id = porch", "install toy-1.0.0"):
+        assert part in text
+    real = flash(bundle, f"dir:{board}", settings=SETTINGS, public_key=signer.public)
+    assert real.changes == done.changes
+
+
+def test_what_is_not_named_stays_as_the_board_has_it(signer: Signer, board: Path, tmp_path: Path) -> None:
+    bundle = signer.bundle(tmp_path)
+    flash(bundle, f"dir:{board}", settings=SETTINGS, public_key=signer.public)
+    done = flash(bundle, f"dir:{board}", settings={"interval_s": 5}, public_key=signer.public)
+    assert done.changes == (f"write {board}/etc/edgekit/device.toml (interval_s = 5)",)
+    settings = load_settings(board / "etc/edgekit/device.toml")
+    assert (settings.id, settings.interval_s) == ("porch", 5.0)
+
+
+def test_a_wrong_setting_a_foreign_key_and_other_bytes_are_refused_before_anything_is_written(
+    signer: Signer, board: Path, tmp_path: Path
+) -> None:
+    bundle = signer.bundle(tmp_path)
+    foreign = Signer.make(tmp_path / "keys", "foreign")
+    with pytest.raises(SettingsError, match="did you mean 'interval_s'"):
+        flash(bundle, f"dir:{board}", settings={"interval": 1}, public_key=signer.public)
+    with pytest.raises(UntrustedKeyError):
+        flash(bundle, f"dir:{board}", public_key=foreign.public)
+    with pytest.raises(NoTrustedKeyError):
+        flash(bundle, f"dir:{board}", public_key=tmp_path / "missing.pub")
+    assert not board.exists()
+    flash(bundle, f"dir:{board}", public_key=signer.public)
+    before = snapshot(board)
+    with pytest.raises(SlotConflictError):
+        flash(
+            signer.bundle(tmp_path / "other", model=b"other"),
+            f"dir:{board}",
+            settings=SETTINGS,
+            public_key=signer.public,
+        )
+    assert snapshot(board) == before
+
+
+def test_a_board_keeps_the_two_newest_keys(board: Path, tmp_path: Path) -> None:
+    signers = [Signer.make(tmp_path / "keys", f"key{number}") for number in range(4)]
+    for number, each in enumerate(signers):
+        flash(each.bundle(tmp_path, version=f"1.0.{number}"), f"dir:{board}", public_key=each.public)
+        held = sorted((board / "etc/edgekit/keys").glob("*"))
+        assert len(held) <= 2
+        assert each.public.read_bytes() in [path.read_bytes() for path in held]
+    assert {path.read_bytes() for path in held} == {each.public.read_bytes() for each in signers[2:]}
+
+
+def test_the_oldest_key_makes_way() -> None:
+    assert keys_to_drop({}) == []
+    assert keys_to_drop({"a": 2}) == []
+    assert keys_to_drop({"a": 2, "b": 1}) == ["b"]
+    assert keys_to_drop({"a": 2, "b": 1, "c": 3}) == ["b", "a"]
+
+
+def test_a_file_that_is_no_key_is_refused(board: Path, tmp_path: Path, signer: Signer) -> None:
+    wrong = tmp_path / "wrong.pub"
+    wrong.write_text("hello")
+    with pytest.raises(UsageError, match="not a minisign public key"):
+        flash(signer.bundle(tmp_path), f"dir:{board}", public_key=wrong)
+    assert not board.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("ssh://pi@porch", TargetUnavailableError, "not available yet"),
+        ("porch", TargetUnavailableError, "fleet.toml"),
+        ("", TargetUnavailableError, "fleet.toml"),
+        ("dir:", TargetError, "names no folder"),
+        ("ftp:x", TargetError, "no kind of target"),
+    ],
+)
+def test_a_target_that_is_not_understood_is_a_named_usage_error(
+    text: str, error: type[TargetError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        parse_target(text)
+    assert caught.value.exit_code == 2
+    assert "dir:./board" in str(caught.value)
