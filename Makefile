@@ -1,24 +1,28 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv and installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= $(firstword $(foreach v,python3.13 python3.12 python3.11 python3,$(shell command -v $(v) 2>/dev/null)))
+# The first interpreter that really runs and has a fitting version: a shim of a version manager may be there and not run.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  if $$p -c '$(FITS)' >/dev/null 2>&1; then echo $$p; break; fi; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS_OF_DEMO ?= 20
 MODULES := edgekit edgekit_device
 
-.PHONY: help demo test check format gates bench clean oracle
+.PHONY: help demo test check format gates bench clean oracle wheels model-wheel
 
 help:
 	@echo "make demo    the whole line on this machine: ImageNet weights to FPS over MQTT"
 	@echo "make test    every test that needs no root"
 	@echo "make check   ruff, mypy --strict, the import arrows"
+	@echo "make wheels model-wheel   what a board needs, without TensorFlow, into dist/"
 	@echo "make gates   the long reliability gates (ONLY=D4,... for some of them)"
 	@echo "make bench   what docs/results/ is made of (ONLY=spine for one)"
 
 # A stamp a requirement set, so that nothing is installed twice and a changed pyproject installs again.
 $(VENV)/stamp-python:
-	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; then \
+	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c '$(FITS)'; then \
 	  echo "EdgeKit needs Python 3.11, 3.12 or 3.13: sudo apt install python3 python3-venv" >&2; exit 1; fi
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "Python's venv is missing: sudo apt install python3-venv" >&2; exit 1; }
@@ -35,8 +39,13 @@ $(VENV)/stamp-dev: $(VENV)/stamp-demo
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-# An independent PyTorch builder for the parity tests; several hundred MB, so not part of `make test`.
-oracle: $(VENV)/stamp-oracle
+# Independent implementations that tests compare with: a PyTorch builder, and MediaPipe Tasks as a reader of our models
+# (an environment of its own: it brings another OpenCV). Several hundred MB, so not part of `make test`.
+oracle: $(VENV)/stamp-oracle $(VENV)/stamp-mediapipe
+$(VENV)/stamp-mediapipe: $(VENV)/stamp-dev
+	$(PYTHON) -m venv $(VENV)-mediapipe
+	$(VENV)-mediapipe/bin/python -m pip install --quiet 'mediapipe==1.2.2'
+	@touch $@
 $(VENV)/stamp-oracle: $(VENV)/stamp-dev
 	$(PYTHON) -m venv $(VENV)-oracle
 	$(VENV)-oracle/bin/python -m pip install --quiet 'torch==2.13.0' 'numpy<3' --group oracle
@@ -58,11 +67,18 @@ format: $(VENV)/stamp-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The device wheel, and the wheel that carries the signed int8 lite0 for it.
+wheels: $(VENV)/stamp-demo
+	$(BIN)/python -m pip wheel --quiet --no-deps -w dist ./device
+
+model-wheel: $(VENV)/stamp-demo
+	$(BIN)/python tools/make_model_wheel.py
+
 gates: $(VENV)/stamp-dev
-	$(BIN)/python tools/gates.py --only "$(ONLY)"
+	$(BIN)/python tools/run_gates.py --only "$(ONLY)"
 
 bench: $(VENV)/stamp-dev
-	$(BIN)/python tools/benches.py --only "$(ONLY)"
+	$(BIN)/python tools/run_benches.py --only "$(ONLY)"
 
 clean:
-	rm -rf $(VENV) $(VENV)-oracle demo dist build
+	rm -rf $(VENV) $(VENV)-oracle $(VENV)-mediapipe demo dist build

@@ -10,13 +10,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgekit.calibration_check import check_calibration
     from edgekit.demonstration import demo
+    from edgekit.diagnosis import blame
+    from edgekit.evaluation_run import evaluate
     from edgekit.pipeline import bundle, convert, flash, verify
+    from edgekit.reporting.bench import bench
+    from edgekit.weight_report import study
 
 __version__ = "0.1.0"
-__all__ = ["bundle", "convert", "demo", "flash", "verify"]
+__all__ = ["bench", "blame", "bundle", "check_calibration", "convert", "demo", "evaluate", "flash", "study", "verify"]
 
-_HOMES = dict.fromkeys(("bundle", "convert", "flash", "verify"), "pipeline") | {"demo": "demonstration"}
+_HOMES = dict.fromkeys(("bundle", "convert", "flash", "verify"), "pipeline") | {
+    "bench": "reporting.bench",
+    "blame": "diagnosis",
+    "check_calibration": "calibration_check",
+    "study": "weight_report",
+    "demo": "demonstration",
+    "evaluate": "evaluation_run",
+}
 
 
 def __getattr__(name: str) -> Any:

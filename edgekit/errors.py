@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from edgekit_device.contract.errors import (
+    BrokerError,
     EdgeKitError,
     GateError,
     MissingPackageError,
@@ -16,9 +17,12 @@ from edgekit_device.contract.errors import (
 )
 
 __all__ = [
+    "BrokerAbilityError",
     "CalibrationError",
+    "CompressionError",
     "ConversionError",
     "DataNotFoundError",
+    "DatasetError",
     "EdgeKitError",
     "EmbeddedBrokerError",
     "GateError",
@@ -26,6 +30,7 @@ __all__ = [
     "MissingPackageError",
     "PortTakenError",
     "RecipeError",
+    "SimulationError",
     "StoreError",
     "StoreRowError",
     "StoreSchemaError",
@@ -313,6 +318,17 @@ class RandomWeightsError(BundlingError):
         self.path = path
 
 
+class ForeignBaselineError(BundlingError, ValueError):
+    """A validation baseline was measured on another model than the one that is bundled."""
+
+    def __init__(self, path: str, judged_sha256: str) -> None:
+        super().__init__(
+            f"--baseline was measured on another model (sha256 {judged_sha256[:12]}) than {path}; "
+            f"evaluate this one: edgekit evaluate {path} DATA --json"
+        )
+        self.path, self.judged_sha256 = path, judged_sha256
+
+
 class RungError(BundlingError):
     """A rung of the delegate ladder failed in the process that tried it."""
 
@@ -330,6 +346,17 @@ class WrongRoleError(BundlingError, ValueError):
             "what edgetpu_compiler made of it"
         )
         self.path, self.role, self.problem = path, role, problem
+
+
+# compression
+
+
+class CompressionError(EdgeKitError):
+    """A pass cannot work on this model."""
+
+    def __init__(self, model: str, problem: str) -> None:
+        super().__init__(f"{model}: {problem}; convert without passes: --refine none")
+        self.model, self.problem = model, problem
 
 
 # conversion
@@ -360,6 +387,14 @@ class ConversionError(EdgeKitError):
 
 
 # verification
+
+
+class DatasetError(EdgeKitError, ValueError):
+    """A folder of labelled images cannot be used with this model."""
+
+    def __init__(self, path: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}; {remedy}")
+        self.path, self.problem, self.remedy = path, problem, remedy
 
 
 class LimitsError(GateError):
@@ -409,6 +444,29 @@ class PortTakenError(EmbeddedBrokerError):
             f"{host}:{port}", "the port is taken; choose another, or use that broker: --broker mqtt://HOST:PORT"
         )
         self.host, self.port = host, port
+
+
+class BrokerAbilityError(BrokerError):
+    """A broker cannot do something that the collector relies on.
+
+    Attributes:
+        ability: ``MQTT 5``, ``QoS 1``, ``retained messages`` or ``shared subscriptions``.
+    """
+
+    def __init__(self, broker: str, ability: str, remedy: str) -> None:
+        super().__init__(broker, f"it has no working {ability}; {remedy}")
+        self.ability = ability
+
+
+class SimulationError(EdgeKitError):
+    """Simulated boards still hold messages that nobody acknowledged."""
+
+    def __init__(self, made: int, acked: int, waited_s: float, problem: str | None) -> None:
+        super().__init__(
+            f"{made - acked} of {made} messages were not acknowledged within {waited_s:.0f} s"
+            f"{f' ({problem})' if problem else ''}; is a collector running? edgekit fleet collect"
+        )
+        self.made, self.acked, self.waited_s = made, acked, waited_s
 
 
 class StoreError(EdgeKitError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.artefacts import sha256_of
+from edgekit.artefacts import run_path, sha256_of
 from edgekit.errors import PreprocessUnknownError, UsageError
 from edgekit.preprocessing import choose_preprocess
 from edgekit_device.contract.preprocess import Preprocess
@@ -42,7 +42,7 @@ def find_origin(
     """Find the model that `convert` is to convert; see there for the arguments.
 
     Raises:
-        UsageError: Neither a variant nor a .keras file, or nothing states its preprocessing.
+        UsageError: Neither a variant, a run, a .keras file nor a SavedModel, or nothing states its preprocessing.
         WeightsError: The weights cannot be used.
     """
     from edgekit.bundling.labels import read_labels
@@ -56,8 +56,37 @@ def find_origin(
         return _from_keras(path, preprocess, given)
     if path.suffix == ".keras":
         raise UsageError(f"{path}: there is no such file")
+    if (path / "saved_model.pb").is_file():
+        return _from_saved_model(path, preprocess, given)
+    run = run_path(str(source))
+    if (run / "model.keras").is_file():
+        return _from_run(run, preprocess, labels)
+    if path.exists() or run.exists():
+        raise UsageError(f"{source}: holds neither model.keras (a run) nor saved_model.pb (a SavedModel)")
     get_variant(str(source))  # Names the near miss among the variants.
-    raise UsageError(f"{source}: neither a variant nor a .keras file")
+    raise UsageError(f"{source}: neither a variant, a run, a .keras file nor a SavedModel")
+
+
+def _from_run(run: Path, preprocess: str | None, labels: str | Path | None) -> Origin:
+    """What training left: model.keras, with preprocess.json and labels.txt beside it."""
+    from edgekit.bundling.labels import read_labels
+
+    stated, named = run / "preprocess.json", run / "labels.txt"
+    choice = preprocess or (str(stated) if stated.is_file() else None)
+    beside = labels or (named if named.is_file() else None)
+    return _from_keras(run / "model.keras", choice, read_labels(Path(beside)).names if beside else None)
+
+
+def _from_saved_model(path: Path, preprocess: str | None, given: tuple[str, ...] | None) -> Origin:
+    from edgekit.conversion.saved_model import load_saved_model, tree_digest
+
+    if preprocess is None:
+        raise PreprocessUnknownError(str(path))
+    model = load_saved_model(path)
+    size = (int(model.input_shape[1]), int(model.input_shape[2]))
+    digest = tree_digest(path)
+    spec = choose_preprocess(preprocess, size, beside=path)
+    return Origin(model, spec, given, None, {"source": path.name, "sha256": digest, "licence": None}, digest)
 
 
 def _from_zoo(

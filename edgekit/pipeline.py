@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.artefacts import Sidecar, read_sidecar, write_atomically, write_sidecar
 from edgekit.data import data_path
-from edgekit.errors import PreprocessUnknownError, UsageError
+from edgekit.errors import UsageError
+from edgekit.gating import judge_gates
+from edgekit.inputs import existing, labels_of, labels_path, preprocess_of
+from edgekit.labelling import label_model
 from edgekit.origins import find_origin
-from edgekit.preprocessing import choose_preprocess
-from edgekit.records import record, tensor_facts, with_evidence
+from edgekit.records import record, with_evidence
+from edgekit.refining import make_int8, read_choices
 from edgekit_device.contract.ids import suggest_id
-from edgekit_device.contract.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from edgekit.bundling.writing import WrittenBundle
@@ -68,13 +70,19 @@ def convert(
     labels: str | Path | None = None,
     scheme: str = "int8",
     io: str | None = None,
+    granularity: str = "channel",
+    keep_float: Sequence[str] = (),
+    target: str | None = None,
+    engine: str = "tflite",
+    refine: str | None = None,
+    ranges: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Conversion:
     """Make a TFLite model and OUT.json beside it.
 
     Args:
-        source: A variant's name, or a .keras file.
+        source: A variant's name, a run, a .keras file or a SavedModel.
         out: The .tflite file.
         weights: ``imagenet``, ``random`` or a weights file; for a variant only.
         calibration: Folder of photos; the shipped ones by default.
@@ -82,6 +90,12 @@ def convert(
         labels: One per class; needed later by `bundle` where the weights state none.
         scheme: ``int8``, ``int16x8``, ``dynamic``, ``float16`` or ``float32``.
         io: Type of input and output; the scheme's first by default.
+        granularity: int8 weights have one scale a ``channel`` or a ``tensor``.
+        keep_float: Layers that stay in float under int8, by name.
+        target: ``edgetpu`` for the Edge TPU compiler.
+        engine: ``tflite`` or ``litert``: what makes the integers.
+        refine: Passes before quantising, with commas, or ``none``; see `edgekit.refining`.
+        ranges: ``min-max``, ``percentile`` or ``mse``, which goes with passes by default.
         seed: Draws the calibration crops, and random weights.
         progress: Called with (stage, done, total).
 
@@ -99,6 +113,7 @@ def convert(
     began = time.monotonic()
     out = _tflite_path(out)
     io = io_of(scheme, io)
+    choices = read_choices(scheme, io, granularity, tuple(keep_float), target, engine, refine, ranges)
     photos = load_images(Path(calibration) if calibration else data_path("calibration_data"), progress=progress)
     calibrated, held_out = _split(photos, seed)
     load_tensorflow()
@@ -107,17 +122,15 @@ def convert(
     spec = origin.preprocess
     crops = draw_crops(calibrated.images, spec, seed=seed, progress=progress)
     float_model = lower(origin.model, spec, progress=progress)
-    data = convert_keras(
-        origin.model,
-        [crop.pixels for crop in crops],
-        spec,
-        scheme,
-        io,
-        float_model=float_model,
-        progress=progress,
-    )
+    pixels = [crop.pixels for crop in crops]
+    if choices is not None:
+        refined = make_int8(float_model, pixels, spec, *choices, seed=seed, progress=progress)
+        data, made = refined.data, refined.recipe
+    else:
+        data = convert_keras(origin.model, pixels, spec, scheme, io, float_model=float_model, progress=progress)
+        made = {}
     info = read_model(data, str(out))
-    verdict = check_structure(info, scheme, io, spec)
+    verdict = check_structure(info, scheme, io, spec, per_channel=granularity == "channel", mixed=bool(keep_float))
     agreement = None
     if scheme != "float32":
         judged = draw_crops(held_out.images, spec, seed=seed)
@@ -130,9 +143,11 @@ def convert(
         )
         verdict = verdict + judge_agreement(agreement, AgreementLimits(top1=None))
     verdict.require(str(out))
+    data, names = label_model(data, info, origin, scheme)
     sidecar = record(out, data, info, origin, scheme, io, time.monotonic() - began)
     sidecar = with_evidence(sidecar, calibrated, held_out, crops, agreement, seed)
-    named = _write(out, data, sidecar, origin.labels)
+    sidecar = replace(sidecar, recipe={**sidecar.recipe, **made})
+    named = _write(out, data, sidecar, names)
     return Conversion(out, sidecar, agreement, verdict, named, photos.skipped, float_model)
 
 
@@ -143,17 +158,21 @@ def verify(
     images: str | Path | None = None,
     preprocess: str | None = None,
     least_agreement: float = 0.95,
+    gates: str | Path | Mapping[str, Any] | None = None,
+    evaluation: str | Path | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Verdict, Agreement | None]:
-    """Check a .tflite file: its structure, and its agreement with a float twin.
+    """Check a .tflite file: its structure, its agreement with a float twin, and the gates of a recipe.
 
     Args:
         model: The file; OUT.json beside it says what it should be.
         reference: The float .tflite to compare with.
         images: Photos to compare on; the shipped ones by default.
         preprocess: Where OUT.json does not state it.
-        least_agreement: Least share of crops with the same top-1.
+        least_agreement: Least share of crops with the same top-1, unless the gates say.
+        gates: Limits as data, or a TOML file with a table [gates]; see `edgekit.verification.gates.Gates`.
+        evaluation: Result of `edgekit evaluate --json`, for the gates of accuracy.
         seed: Draws the crops.
         progress: Called with (stage, done, total).
 
@@ -166,26 +185,40 @@ def verify(
     from edgekit.verification.verdict import AgreementLimits, judge_agreement
     from edgekit_device.infer.flatbuffer import read_model
 
-    path = _existing(model)
+    path = existing(model)
     sidecar = read_sidecar(path)
     info = read_model(path.read_bytes(), str(path))
-    spec = _preprocess_of(path, sidecar, info, preprocess)
+    spec = preprocess_of(path, sidecar, info, preprocess)
     scheme = sidecar.scheme if sidecar else _scheme_of(info)
     io = sidecar.io if sidecar else info.main.inputs[0].dtype
-    verdict = check_structure(info, scheme, io, spec, pinned=sidecar is not None, per_channel=sidecar is not None)
-    if reference is None:
-        return verdict, None
-    photos = load_images(Path(images) if images else data_path("calibration_data"), progress=progress, least=1)
-    crops = draw_crops(photos.images, spec, seed=seed, progress=progress)
-    other = _existing(reference)
-    agreement = measure(
-        *_quiet_engines((other.read_bytes(), str(other)), (path.read_bytes(), str(path))),
-        [crop.pixels for crop in crops],
-        [crop.photo for crop in crops],
+    made = sidecar.recipe if sidecar else {"granularity": "unknown"}
+    verdict = check_structure(
+        info,
+        scheme,
+        io,
         spec,
-        progress=progress,
+        pinned=sidecar is not None,
+        per_channel=made.get("granularity", "channel") == "channel",
+        mixed=bool(made.get("keep_float")),
     )
-    return verdict + judge_agreement(agreement, AgreementLimits(top1=least_agreement)), agreement
+    agreement = None
+    if reference is not None:
+        photos = load_images(Path(images) if images else data_path("calibration_data"), progress=progress, least=1)
+        crops = draw_crops(photos.images, spec, seed=seed, progress=progress)
+        other = existing(reference)
+        agreement = measure(
+            *_quiet_engines((other.read_bytes(), str(other)), (path.read_bytes(), str(path))),
+            [crop.pixels for crop in crops],
+            [crop.photo for crop in crops],
+            spec,
+            progress=progress,
+        )
+    if gates is not None:
+        limits = gates if isinstance(gates, Mapping) else Path(gates)
+        verdict += judge_gates(path, info, limits, agreement, Path(evaluation) if evaluation else None)
+    elif agreement is not None:
+        verdict += judge_agreement(agreement, AgreementLimits(top1=least_agreement))
+    return verdict, agreement
 
 
 def bundle(
@@ -200,6 +233,7 @@ def bundle(
     baseline: Mapping[str, Any] | None = None,
     sign: str | Path | None = None,
     preprocess: str | None = None,
+    security_epoch: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> WrittenBundle:
     """Put a model, its labels and its golden vectors into one signed file.
@@ -215,6 +249,7 @@ def bundle(
         baseline: Result of `evaluate`.
         sign: Secret key file; the user's own by default, made at first use.
         preprocess: ``tf-lite``, ``timm`` or a file, for a model without OUT.json.
+        security_epoch: Boards that have entered it install nothing lower.
         progress: Told what begins.
 
     Raises:
@@ -226,21 +261,22 @@ def bundle(
     from edgekit.trust.keys import load_key, load_or_create
     from edgekit_device.infer.flatbuffer import read_model
 
-    path, target = _existing(model), Path(out)
+    path, target = existing(model), Path(out)
     if target.suffix != ".edgekit":
         raise UsageError(f"-o {target}: a bundle's name ends in .edgekit")
     sidecar = read_sidecar(path)
-    spec = _preprocess_of(path, sidecar, read_model(path.read_bytes(), str(path)), preprocess)
+    spec = preprocess_of(path, sidecar, read_model(path.read_bytes(), str(path)), preprocess)
     photos = load_images(Path(golden) if golden else data_path("calibration_data"), least=1)
     plan = BundlePlan(
         name=name or suggest_id(path.stem),
         version=version,
         model=path,
-        labels=read_labels(_labels_of(path, labels)).names,
+        labels=read_labels(labels_of(path, labels)).names,
         preprocess=spec,
         photos=[photo.path for photo in photos.images],
         edgetpu=Path(edgetpu) if edgetpu else None,
         baseline=baseline or {},
+        security_epoch=security_epoch,
     )
     key = load_key(Path(sign)) if sign else load_or_create()
     return write_bundle(plan, target, key, progress=progress)
@@ -290,11 +326,6 @@ def flash(
     return done
 
 
-def labels_path(model: Path) -> Path:
-    """Where `convert` leaves the labels: OUT.labels.txt for OUT.tflite."""
-    return model.with_suffix(".labels.txt")
-
-
 def _tflite_path(out: str | Path) -> Path:
     path = Path(out)
     if path.suffix != ".tflite":
@@ -302,13 +333,6 @@ def _tflite_path(out: str | Path) -> Path:
     if not path.parent.is_dir():
         raise UsageError(f"-o {path}: there is no folder {path.parent}; make it first: mkdir -p {path.parent}")
     return path
-
-
-def _existing(path: str | Path) -> Path:
-    found = Path(path)
-    if not found.is_file():
-        raise UsageError(f"{found}: there is no such file")
-    return found
 
 
 def _quiet_engines(first: tuple[bytes, str], second: tuple[bytes, str]) -> tuple[Engine, Engine]:
@@ -346,30 +370,7 @@ def _write(out: Path, data: bytes, sidecar: Sidecar, labels: Sequence[str] | Non
     return named
 
 
-def _preprocess_of(path: Path, sidecar: Sidecar | None, info: ModelInfo, choice: str | None) -> Preprocess:
-    shape = info.main.inputs[0].shape
-    if choice is None:
-        if sidecar is None or not sidecar.preprocess:
-            raise PreprocessUnknownError(str(path))
-        return Preprocess.from_json(dict(sidecar.preprocess), f"{path.with_suffix('.json')}:preprocess")
-    spec = choose_preprocess(choice, (shape[1], shape[2]), beside=path)
-    tensor = tensor_facts(info.main.inputs[0])
-    return spec.quantised(tensor["dtype"], tensor["scale"], tensor["zero_point"])
-
-
 def _scheme_of(info: ModelInfo) -> str:
     """What a model from elsewhere seems to be."""
     kinds = {tensor.dtype for tensor in info.main.tensors}
     return "int8" if "float32" not in kinds else "float32"
-
-
-def _labels_of(model: Path, labels: str | Path | None) -> Path:
-    if labels:
-        return Path(labels)
-    beside = labels_path(model)
-    if not beside.is_file():
-        raise UsageError(
-            f"{model}: its labels are not known (there is no {beside.name} beside it); name them with --labels FILE, "
-            "one label a line in the order of the score vector"
-        )
-    return beside

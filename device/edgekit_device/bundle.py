@@ -25,13 +25,14 @@ from edgekit_device.contract.errors import (
     UsageError,
 )
 from edgekit_device.contract.manifest import LABELS, MAX_BUNDLE_BYTES, MAX_ENTRIES, NAME, Manifest
+from edgekit_device.requirements import check_requirements
 
 if TYPE_CHECKING:
     import minisign
 
 BOARD_KEYS = Path("/etc/edgekit/keys")
 MAX_BOARD_KEYS = 2
-_MAX_SIGNATURE_BYTES = 4096
+MAX_SIGNATURE_BYTES = 4096
 
 
 def user_public_key() -> Path:
@@ -200,11 +201,24 @@ def open_bundle(path: Path, keys: Sequence[Path]) -> tuple[Bundle, bytes]:
         (the bundle, its raw bytes).
 
     Raises:
-        BundleError: Anything about it is not as signed; the class says what.
+        BundleError: Anything about it is not as signed, or it requires a newer runtime; the class says what.
+        ContractError: It is as signed, and breaks the contract.
+    """
+    bundle, data, _ = open_signed(path, keys)
+    check_requirements(bundle.manifest)
+    return bundle, data
+
+
+def open_signed(path: Path, keys: Sequence[Path]) -> tuple[Bundle, bytes, bytes]:
+    """The same without asking whether this runtime may run it.
+
+    Returns:
+        (the bundle, its raw bytes, the content of its signature file).
     """
     data = read_file(path, MAX_BUNDLE_BYTES)
     beside = path.with_name(path.name + ".minisig")
     if not beside.is_file():
         raise UnsignedBundleError(str(path))
-    key_id = check_signature(data, read_file(beside, _MAX_SIGNATURE_BYTES), str(path), keys)
-    return parse_bundle(data, str(path), key_id), data
+    signature = read_file(beside, MAX_SIGNATURE_BYTES)
+    key_id = check_signature(data, signature, str(path), keys)
+    return parse_bundle(data, str(path), key_id), data, signature

@@ -4,6 +4,7 @@
     ROOT/releases/<name-version>/bundle.edgekit.minisig
     ROOT/releases/<name-version>/previous                 what was current before this one was entered
     ROOT/current -> releases/<name-version>
+    ROOT/security_epoch                                   the highest that was entered; absent while that is 0
 
 `edgekit_device.slots` changes it; nothing here writes.
 """
@@ -20,7 +21,7 @@ from edgekit_device.contract.ids import split_bundle_id
 ROOT = Path("/opt/edgekit")
 MAX_RELEASES = 3
 BUNDLE, SIGNATURE = "bundle.edgekit", "bundle.edgekit.minisig"
-PREVIOUS, CURRENT, RELEASES = "previous", "current", "releases"
+PREVIOUS, CURRENT, RELEASES, EPOCH = "previous", "current", "releases", "security_epoch"
 
 
 @dataclass(frozen=True)

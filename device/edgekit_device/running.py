@@ -6,25 +6,31 @@ import argparse
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit_device import slots
+from edgekit_device import __version__, slots
 from edgekit_device.bundle import open_bundle, trusted_keys
 from edgekit_device.contract.errors import UsageError
 from edgekit_device.contract.telemetry import Status
+from edgekit_device.health.sampler import HealthPlaces
+from edgekit_device.housekeeping import Housekeeping
 from edgekit_device.ladder import Ladder
+from edgekit_device.model_wheels import installed_model
+from edgekit_device.notify import Notifier
+from edgekit_device.preview_address import preview_address
 from edgekit_device.settings import DeviceSettings, load_settings
-from edgekit_device.sources import split_source
+from edgekit_device.sources import check_source, is_device
 from edgekit_device.sources.frame import SourceOptions
+from edgekit_device.status_file import candidates, writable_place
 from edgekit_device.supervisor import RunPlan, Supervisor, new_boot
 
 if TYPE_CHECKING:
     from edgekit_device.publish.outlet import Outlet
 
-# Sources that are a device: when one is missing, the run waits for it instead of ending.
-DEVICES = frozenset({"auto", "camera", "picamera", "rtsp", "synthetic", "sample"})
+BOARD_KEYS = "/etc/edgekit/keys"
 _TERMINAL_INTERVAL_S = 1.0
 _MOST_THREADS = 4
 
@@ -45,16 +51,22 @@ def find_bundle(args: argparse.Namespace) -> tuple[Path, tuple[Path, ...]]:
         NoTrustedKeyError: No public key is known.
     """
     root = Path(args.root)
-    keys = trusted_keys(Path(args.pubkey) if args.pubkey else None, board_keys=board_path(root, "/etc/edgekit/keys"))
+    named = Path(args.pubkey) if args.pubkey else None
+    if args.bundle and not Path(args.bundle).exists() and "/" not in args.bundle and "." not in args.bundle:
+        path, own = installed_model(args.bundle)
+        return path, trusted_keys(named) if named else own
     if args.bundle:
-        return Path(args.bundle), keys
+        return Path(args.bundle), trusted_keys(named, board_keys=board_path(root, BOARD_KEYS))
     slot = slots.recover(board_path(root, "/opt/edgekit"))
-    if slot is None:
+    if slot is not None:
+        return slot.bundle_path, trusted_keys(named, board_keys=board_path(root, BOARD_KEYS))
+    if args.root != "/":
         raise UsageError(
-            f"nothing is installed under {board_path(root, '/opt/edgekit')}; name a bundle with --bundle FILE, or "
-            f"flash one: edgekit flash BUNDLE dir:{root}"
+            f"nothing is installed under {board_path(root, '/opt/edgekit')}; flash a bundle: "
+            f"edgekit flash BUNDLE dir:{root}"
         )
-    return slot.bundle_path, keys
+    path, own = installed_model()
+    return path, trusted_keys(named) if named else own
 
 
 def settings_for(args: argparse.Namespace) -> DeviceSettings:
@@ -68,6 +80,7 @@ def settings_for(args: argparse.Namespace) -> DeviceSettings:
         "delegate": args.delegate,
         "threads": args.threads,
         "mode": args.mode,
+        "preview": args.preview,
     }
     toml = None if args.bundle else board_path(Path(args.root), "/etc/edgekit/device.toml")
     settings = load_settings(toml, os.environ, flags)
@@ -81,8 +94,25 @@ def default_threads() -> int:
     return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
-def outlets_for(settings: DeviceSettings, boot: str, bundle_id: str, *, as_json: bool) -> list[Outlet]:
-    """The publishers that the settings ask for, each imported when it is chosen."""
+def outlets_for(
+    settings: DeviceSettings,
+    boot: str,
+    bundle_id: str,
+    *,
+    as_json: bool,
+    outbox: Path | None = None,
+    home_assistant: str | None = None,
+) -> list[Outlet]:
+    """The publishers that the settings ask for, each imported when it is chosen.
+
+    Args:
+        settings: Where to publish, and as whom.
+        boot: This start.
+        bundle_id: What runs.
+        as_json: Readings as lines of JSON instead of words.
+        outbox: Folder for what nobody has stored yet; None keeps that in memory.
+        home_assistant: ``announce`` or ``remove`` this board there; None does neither.
+    """
     found: list[Outlet] = []
     if as_json:
         from edgekit_device.publish.jsonl import JsonLines
@@ -94,11 +124,36 @@ def outlets_for(settings: DeviceSettings, boot: str, bundle_id: str, *, as_json:
         found.append(Console())
     if settings.broker:
         from edgekit_device.publish.broker_url import parse_broker_url
+        from edgekit_device.publish.home_assistant import discovery, removal
         from edgekit_device.publish.mqtt import Mqtt
+        from edgekit_device.publish.options import MqttOptions
 
+        shown = {
+            "announce": discovery(settings.site, settings.id, __version__),
+            "remove": removal(settings.site, settings.id),
+        }
+        options = MqttOptions(outbox=outbox, home_assistant=shown.get(home_assistant or ""))
         will = Status("offline", boot, bundle_id, None, "connection_lost").to_bytes()
-        found.append(Mqtt(parse_broker_url(settings.broker), settings.site, settings.id, will))
+        found.append(Mqtt(parse_broker_url(settings.broker), settings.site, settings.id, will, options))
     return found
+
+
+def state_folder(args: argparse.Namespace) -> Path:
+    """Where a run keeps what it found out: the board's own place, or the user's for a bundle run by hand."""
+    if args.bundle:
+        home = os.environ.get("XDG_STATE_HOME")
+        return (Path(home) if home else Path.home() / ".local" / "state") / "edgekit"
+    return board_path(Path(args.root), "/var/lib/edgekit")
+
+
+def housekeeping_for(args: argparse.Namespace, plan: RunPlan) -> Housekeeping:
+    """Health, systemd and the status file of one run.
+
+    A run of a file by hand (--bundle) never writes over what the board's own service says.
+    """
+    places = candidates(Path(args.root))
+    path = writable_place(places[2:] if args.bundle else places)
+    return Housekeeping(HealthPlaces(plan.state_dir), Notifier.from_environment(), path)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,27 +166,47 @@ def run(args: argparse.Namespace) -> int:
         EdgeKitError: Anything that keeps the run from starting, named.
     """
     settings = settings_for(args)
-    kind, _ = split_source(settings.source)
-    ladder = Ladder.for_choice(settings.delegate)
+    options = SourceOptions(
+        loop=args.loop, realtime=args.realtime, roi=args.roi, faults=tuple(args.fault), epoch_s=time.monotonic()
+    )
+    check_source(settings.source, options)
+    preview = preview_address(settings.preview, os.environ) if settings.preview else None
     path, keys = find_bundle(args)
     bundle, data = open_bundle(path, keys)
+    ladder = Ladder.for_choice(settings.delegate, bundle.manifest.models)
     boot = new_boot()
     plan = RunPlan(
         bundle=bundle,
         bundle_data=data,
         bundle_path=str(path),
         source=settings.source,
-        options=SourceOptions(loop=args.loop, realtime=args.realtime, faults=tuple(args.fault)),
-        threads=settings.threads or default_threads(),
+        options=options,
+        threads=settings.threads or 0,
+        most_threads=default_threads(),
         site=settings.site,
         device=settings.id,
         interval_s=settings.interval_s,
         seconds=args.seconds,
-        endless=kind in DEVICES,
-        state_dir=board_path(Path(args.root), "/var/lib/edgekit"),
+        endless=is_device(settings.source),
+        state_dir=state_folder(args),
+        preview=preview,
     )
-    outlets = outlets_for(settings, boot, bundle.manifest.bundle_id, as_json=args.json)
-    supervisor = Supervisor(plan, ladder, outlets, boot, _say)
+    if preview:
+        _say(f"preview at {preview.url}")
+    outlets = outlets_for(
+        settings,
+        boot,
+        bundle.manifest.bundle_id,
+        as_json=args.json,
+        # A file that is tried by hand keeps nothing for later; a board does.
+        outbox=None if args.bundle else plan.state_dir,
+        home_assistant=args.home_assistant,
+    )
+    if args.results:
+        from edgekit_device.publish.results import results_outlet
+
+        outlets.append(results_outlet(args.results))
+    supervisor = Supervisor(plan, ladder, outlets, boot, _say, housekeeping_for(args, plan))
 
     def stop(signum: int, frame: object) -> None:
         supervisor.stopping = True

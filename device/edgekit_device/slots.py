@@ -9,24 +9,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgekit_device.bundle import check_signature, open_bundle, parse_bundle, read_file
+from edgekit_device.bundle import Bundle, open_bundle, open_signed
 from edgekit_device.contract.errors import (
-    BundleError,
     DanglingSlotError,
     NoPreviousSlotError,
     SlotBusyError,
-    SlotConflictError,
     SlotDiskError,
     SlotFullError,
     UnknownSlotError,
-    UnsignedBundleError,
-    UntrustedKeyError,
 )
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES
 from edgekit_device.disk import (
     REAL_DISK,
     TEMPORARY,
@@ -36,29 +31,29 @@ from edgekit_device.disk import (
     replace_file,
     replace_link,
     sync_folder,
-    write_new,
 )
+from edgekit_device.epoch import check_epoch, remember
 from edgekit_device.releases import (
-    BUNDLE,
     CURRENT,
     MAX_RELEASES,
     PREVIOUS,
     RELEASES,
     ROOT,
-    SIGNATURE,
     Slot,
     current,
     entered,
     list_slots,
     previous,
-    releases_to_drop,
     slot_of,
 )
+from edgekit_device.requirements import check_requirements
+from edgekit_device.staging import drop, drop_spare, holds, stage
 
 __all__ = [
     "MAX_RELEASES",
     "ROOT",
     "Slot",
+    "Trial",
     "current",
     "holds",
     "install",
@@ -69,9 +64,10 @@ __all__ = [
     "switch",
 ]
 
+Trial = Callable[[Bundle, bytes], object]
+"""Judges a checked bundle and its raw bytes before they are entered; it refuses by raising."""
+
 _LOCK = ".lock"
-_MAX_SIGNATURE_BYTES = 4096
-_SLACK_BYTES = 64 << 10  # Folders, the link and the small file, rounded up to whole blocks.
 
 
 def recover(root: Path = ROOT, *, disk: Disk = REAL_DISK) -> Slot | None:
@@ -90,20 +86,25 @@ def recover(root: Path = ROOT, *, disk: Disk = REAL_DISK) -> Slot | None:
         return _recover(root, disk)
 
 
-def install(root: Path, bundle_path: Path, keys: Sequence[Path], *, disk: Disk = REAL_DISK) -> Slot:
-    """Check a bundle, put it into a slot of its own and make it current.
+def install(
+    root: Path, bundle_path: Path, keys: Sequence[Path], *, trial: Trial | None = None, disk: Disk = REAL_DISK
+) -> Slot:
+    """Check a bundle, try it, put it into a slot of its own and make it current.
 
     Whatever interrupts this, the board is left with the old release or the new one, and the next call ends
-    where this one should have. The same bytes again change nothing.
+    where this one should have. The same bytes again change nothing. The file is read once: the bytes that were
+    checked are the bytes that are tried and written.
 
     Args:
         root: Usually /opt/edgekit.
         bundle_path: The ``.edgekit`` file, its signature beside it.
         keys: Files of the public keys that count.
+        trial: Called before anything is written, unless the release is current already.
         disk: Where the system calls go.
 
     Raises:
-        BundleError: The bundle is not as signed, or not signed by one of the keys.
+        BundleError: The bundle is not as signed, not signed by one of the keys, or requires a newer runtime.
+        SecurityEpochError: Its security epoch is lower than one that the board has entered.
         SlotConflictError: Other bytes are installed under the same name and version.
         SlotFullError: There is no room; everything is as it was.
         SlotError: Another installer runs, or the disk refuses.
@@ -111,14 +112,22 @@ def install(root: Path, bundle_path: Path, keys: Sequence[Path], *, disk: Disk =
     with _exclusive(root, disk):
         _recover(root, disk)
         held = entered(root)
-        slot = _stage(root, bundle_path, keys, disk)
+        bundle, data, signature = open_signed(bundle_path, keys)
+        check_requirements(bundle.manifest)
+        slot = slot_of(root, bundle.manifest.bundle_id)
+        same = holds(slot, data, keys)
+        if not same:
+            check_epoch(root, bundle.manifest)
+        if trial and not (same and current(root) == slot):
+            trial(bundle, data)
+        stage(root, slot, data, signature, disk, same=same)
         try:
             _switch(root, slot, disk)
         except OSError:
             if slot.bundle_id not in held and current(root) != slot:
-                _drop(slot, disk)
+                drop(slot, disk)
             raise
-        _drop_spare(root, disk)
+        drop_spare(root, disk)
         return slot
 
 
@@ -139,11 +148,20 @@ def switch(root: Path, slot: Slot | str, *, disk: Disk = REAL_DISK) -> Slot:
         return slot_of(root, name)
 
 
-def rollback(root: Path = ROOT, *, disk: Disk = REAL_DISK) -> Slot:
+def rollback(
+    root: Path = ROOT, *, keys: Sequence[Path] = (), trial: Trial | None = None, disk: Disk = REAL_DISK
+) -> Slot:
     """Go back to the release that served before; a second call goes forward again.
+
+    Args:
+        root: Usually /opt/edgekit.
+        keys: Files of the public keys that count, for the trial.
+        trial: Called before the switch; without one the release is entered as it lies.
+        disk: Where the system calls go.
 
     Raises:
         NoPreviousSlotError: There is no release to go back to.
+        BundleError: With a trial: that release is damaged, or its key counts no more.
         SlotError: Another installer runs, or the disk refuses.
     """
     with _exclusive(root, disk):
@@ -151,27 +169,10 @@ def rollback(root: Path = ROOT, *, disk: Disk = REAL_DISK) -> Slot:
         target = previous(root)
         if target is None:
             raise NoPreviousSlotError(str(root))
+        if trial:
+            trial(*open_bundle(target.bundle_path, keys))
         _switch(root, target, disk)
         return target
-
-
-def holds(slot: Slot, data: bytes, keys: Sequence[Path]) -> bool:
-    """Whether a slot holds exactly these bytes; False if there is none, or it is damaged and may be mended.
-
-    Raises:
-        SlotConflictError: It holds another bundle, whole and signed, under the same name and version.
-    """
-    if not slot.bundle_path.is_file():
-        return False
-    if read_file(slot.bundle_path, MAX_BUNDLE_BYTES) == data:
-        return True
-    try:
-        open_bundle(slot.bundle_path, keys)
-    except UntrustedKeyError:
-        pass  # Whole, and signed by a key that has been replaced since: not ours to overwrite.
-    except BundleError:
-        return False
-    raise SlotConflictError(slot.bundle_id)
 
 
 @contextmanager
@@ -212,73 +213,9 @@ def _recover(root: Path, disk: Disk) -> Slot | None:
         else:
             disk.unlink(root / CURRENT)
             sync_folder(root, disk)
-    _drop_spare(root, disk)
+    remember(root, disk)
+    drop_spare(root, disk)
     return current(root)
-
-
-def _drop_spare(root: Path, disk: Disk, *, keep: int = MAX_RELEASES) -> None:
-    serving, before = current(root), previous(root)
-    names = (serving.bundle_id if serving else None), (before.bundle_id if before else None)
-    for name in releases_to_drop(entered(root), *names, keep=keep):
-        _drop(slot_of(root, name), disk)
-
-
-def _drop(slot: Slot, disk: Disk) -> None:
-    # Renamed first: a release is whole or it is not there.
-    doomed = slot.folder.with_name(f"{TEMPORARY}{slot.bundle_id}")
-    discard(doomed, disk)
-    disk.rename(slot.folder, doomed)
-    sync_folder(doomed.parent, disk)
-    discard(doomed, disk)
-
-
-def _stage(root: Path, bundle_path: Path, keys: Sequence[Path], disk: Disk) -> Slot:
-    """Put a checked bundle into a slot without entering it; a no-op if the slot holds the same bytes."""
-    # Each file is read once: the bytes that were checked are the bytes that are written.
-    data = read_file(bundle_path, MAX_BUNDLE_BYTES)
-    beside = bundle_path.with_name(bundle_path.name + ".minisig")
-    if not beside.is_file():
-        raise UnsignedBundleError(str(bundle_path))
-    signature = read_file(beside, _MAX_SIGNATURE_BYTES)
-    key_id = check_signature(data, signature, str(bundle_path), keys)
-    slot = slot_of(root, parse_bundle(data, str(bundle_path), key_id).manifest.bundle_id)
-    if slot.folder.is_dir():
-        _resume(slot, data, signature, keys, disk)
-        return slot
-    _make_room(root, len(data) + len(signature) + _SLACK_BYTES, disk)
-    incoming = slot.folder.with_name(f"{TEMPORARY}{slot.bundle_id}")
-    try:
-        disk.mkdir(incoming)
-        disk.chmod(incoming, 0o755)
-        write_new(incoming / BUNDLE, data, disk=disk)
-        write_new(incoming / SIGNATURE, signature, disk=disk)
-        sync_folder(incoming, disk)
-        disk.rename(incoming, slot.folder)
-        sync_folder(root / RELEASES, disk)
-    except OSError:
-        discard(incoming, disk)
-        if slot.folder.is_dir():
-            _drop(slot, disk)
-        raise
-    return slot
-
-
-def _resume(slot: Slot, data: bytes, signature: bytes, keys: Sequence[Path], disk: Disk) -> None:
-    """The slot exists: keep it, or mend it if it is damaged."""
-    beside = slot.folder / SIGNATURE
-    if not holds(slot, data, keys):
-        replace_file(slot.bundle_path, data, disk=disk)
-    if not beside.is_file() or read_file(beside, _MAX_SIGNATURE_BYTES) != signature:
-        replace_file(beside, signature, disk=disk)
-
-
-def _make_room(root: Path, needed: int, disk: Disk) -> None:
-    if disk.free_bytes(root) < needed:
-        # A release that is neither current nor previous would go after the switch anyhow.
-        _drop_spare(root, disk, keep=MAX_RELEASES - 1)
-    free = disk.free_bytes(root)
-    if free < needed:
-        raise SlotFullError(str(root), needed, free)
 
 
 def _switch(root: Path, slot: Slot, disk: Disk) -> None:
@@ -287,3 +224,4 @@ def _switch(root: Path, slot: Slot, disk: Disk) -> None:
         return
     replace_file(slot.folder / PREVIOUS, (serving.bundle_id if serving else "").encode("ascii"), disk=disk)
     replace_link(root / CURRENT, f"{RELEASES}/{slot.bundle_id}", disk)
+    remember(root, disk)

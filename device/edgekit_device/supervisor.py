@@ -10,15 +10,20 @@ import os
 import queue
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit_device import health
-from edgekit_device.contract.clock import utc_text
-from edgekit_device.contract.telemetry import STEPS, Event, Reading, Result, Status
-from edgekit_device.contract.topics import EVENT, RESULT, TELEMETRY
+from edgekit_device.camera_state import STALLED, CameraState
+from edgekit_device.choice import Choice, fingerprint, keep_choice, load_choice
+from edgekit_device.contract.telemetry import STEPS
+from edgekit_device.health.sampler import HealthPlaces
+from edgekit_device.housekeeping import Housekeeping
+from edgekit_device.ladder import EDGETPU
 from edgekit_device.meter import BINS, quantiles_ms
+from edgekit_device.publish.wishes import Wishes
+from edgekit_device.reporter import Identity, Reporter
+from edgekit_device.rung_keeper import RungKeeper
 from edgekit_device.watchdog import Limits, backoff_s, stuck
 from edgekit_device.worker_process import WorkerProcess, WorkerSetup
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
     from edgekit_device.bundle import Bundle
     from edgekit_device.ladder import Ladder
+    from edgekit_device.preview_address import PreviewAddress
     from edgekit_device.publish.outlet import Outlet
     from edgekit_device.sources.frame import SourceOptions
 
@@ -41,6 +47,8 @@ class RunPlan:
 
     Attributes:
         interval_s: Seconds between Readings.
+        threads: Interpreter threads; 0 measures which are right.
+        most_threads: Never more than that many.
         seconds: Stop after that long; None runs until told.
         endless: The source is a device: when it cannot be opened, keep trying.
     """
@@ -56,75 +64,82 @@ class RunPlan:
     interval_s: float = 30.0
     seconds: float | None = None
     endless: bool = False
+    most_threads: int = 1
     state_dir: Path = Path("/var/lib/edgekit")
     limits: Limits = field(default_factory=Limits)
+    preview: PreviewAddress | None = None
 
 
 class Supervisor:
     """One run of one board, from the first worker to the last Reading."""
 
     def __init__(
-        self, plan: RunPlan, ladder: Ladder, outlets: Sequence[Outlet], boot: str, say: Callable[[str], None]
+        self,
+        plan: RunPlan,
+        ladder: Ladder,
+        outlets: Sequence[Outlet],
+        boot: str,
+        say: Callable[[str], None],
+        house: Housekeeping | None = None,
     ) -> None:
-        self.plan, self.ladder, self.outlets, self.boot, self.say = plan, ladder, outlets, boot, say
+        who = Identity(plan.site, plan.device, boot, plan.bundle.manifest.bundle_id, plan.source)
+        house = house or Housekeeping(HealthPlaces(plan.state_dir))
+        self.plan, self.ladder = plan, ladder
+        self.reporter = Reporter(who, outlets, house, say)
+        self._keeper = RungKeeper(
+            ladder, lambda rung: WorkerProcess(self._setup(rung, probe=True)), plan.limits.start_s
+        )
+        self._choice_key = fingerprint(
+            plan.bundle.manifest.files[plan.bundle.manifest.models["cpu"]].sha256, plan.source
+        )
+        self._choice = load_choice(plan.state_dir, self._choice_key)
+        self._remember_failures()
         self.stopping = False
         self._worker: WorkerProcess | None = None
         self._ready: dict[str, Any] | None = None
         self._failures = self._restarts = 0
-        self._next_start_s = 0.0
+        self._next_start_s = self._opening_s = 0.0
         self._trouble: str | None = None
-        self._seq = 0
+        self.camera = CameraState()
         self._now: dict[str, Any] = {"label": None, "score": None}
         self._exit: int | None = None
         self._asked: tuple[int, float] | None = None
         self._asks = 0
         self._window_began_s = time.monotonic()
+        self.wishes = Wishes(plan.interval_s)
 
     # -- documents -------------------------------------------------------------------------------------------
 
     def status(self, state: str = "online") -> bytes:
         """The status document as it stands now."""
         delegate = self._ready["delegate"] if self._ready else None
-        reason = "; ".join(part for part in (self._trouble, self.ladder.reason) if part) or None
-        return Status(state, self.boot, self.plan.bundle.manifest.bundle_id, delegate, reason).to_bytes()
+        reason = "; ".join(part for part in (self._trouble, self.camera.trouble, self.ladder.reason) if part) or None
+        return self.reporter.status(state, delegate, reason)
 
     def _announce(self) -> None:
-        for outlet in self.outlets:
-            outlet.announce(self.status())
+        self.reporter.announce(self.status())
+        self._report_state()
 
-    def _take_seq(self) -> int:
-        self._seq += 1
-        return self._seq - 1
+    def _report_state(self) -> None:
+        who = self.reporter.who
+        delegate = self._ready["delegate"] if self._ready else None
+        self.reporter.reported(self.wishes.reported(who.boot, who.bundle_id, delegate, self._trouble).to_bytes())
+
+    def _listen(self, now_s: float, due_s: float) -> float:
+        """Do what the host asks for, say what the publishers want said. Returns when the next Reading is due."""
+        for wish in self.reporter.listen():
+            self.wishes.hear(wish, now_s)
+            self._report_state()
+        return min(due_s, now_s + self.wishes.interval_s(now_s))
 
     def event(self, kind: str, reason: str | None, **detail: Any) -> None:
         """Send one event and say it on the terminal."""
-        self.say(f"{kind}: {reason}" if reason else kind)
-        document = Event(self.boot, self._take_seq(), utc_text(), kind, reason, detail).to_bytes()
-        for outlet in self.outlets:
-            outlet.send(EVENT, document)
+        self.reporter.event(kind, reason, detail)
 
     def _publish_window(self, window: dict[str, Any]) -> None:
-        plan, ready = self.plan, self._ready or {}
         pids = [os.getpid()] + ([self._worker.pid] if self._worker else [])
-        reading = Reading(
-            site=plan.site,
-            device=plan.device,
-            boot=self.boot,
-            seq=self._take_seq(),
-            at=utc_text(),
-            clock=health.clock(),
-            source=plan.source,
-            bundle=plan.bundle.manifest.bundle_id,
-            delegate=ready.get("delegate"),
-            delegate_reason=self.ladder.reason,
-            threads=ready.get("threads"),
-            **window,
-            **health.snapshot(plan.state_dir, *pids),
-            **(self._now if window["inference_fps"] else {}),
-        )
+        self.reporter.reading(window, self._ready or {}, pids, now=self._now, ladder_reason=self.ladder.reason)
         self._window_began_s = time.monotonic()
-        for outlet in self.outlets:
-            outlet.send(TELEMETRY, reading.to_bytes())
 
     def _empty_window(self) -> dict[str, Any]:
         return {
@@ -141,24 +156,38 @@ class Supervisor:
 
     # -- the worker ------------------------------------------------------------------------------------------
 
-    def _start_worker(self) -> None:
+    def _remember_failures(self) -> None:
+        """Start on the rung that served last time; a stick that was missing then is looked for again at once."""
+        if self.ladder.explicit:
+            return
+        known = {r: why for r, why in self._choice.failures.items() if r in self.ladder.rungs and r != EDGETPU}
+        if len(known) < len(self.ladder.rungs):
+            for rung, why in known.items():
+                self.ladder.fail(rung, why)
+
+    def _setup(self, rung: str, *, probe: bool = False) -> WorkerSetup:
         plan = self.plan
+        return WorkerSetup(
+            bundle_data=plan.bundle_data,
+            bundle_path=plan.bundle_path,
+            key_id=plan.bundle.key_id,
+            source=plan.source,
+            options=replace(plan.options, device_id=self.camera.device_id),
+            delegate=rung,
+            threads=plan.threads or self._choice.threads.get(rung, 0),
+            most_threads=plan.most_threads,
+            preview=plan.preview,
+            probe=probe,
+        )
+
+    def _start_worker(self) -> None:
         rung = self.ladder.current
         if rung is None:
             self.ladder.retry()
             rung = self.ladder.rungs[0]
         self._ready = None
-        self._worker = WorkerProcess(
-            WorkerSetup(
-                bundle_data=plan.bundle_data,
-                bundle_path=plan.bundle_path,
-                key_id=plan.bundle.key_id,
-                source=plan.source,
-                options=plan.options,
-                delegate=rung,
-                threads=plan.threads,
-            )
-        )
+        self._opening_s = 0.0
+        self._worker = WorkerProcess(self._setup(rung))
 
     def _drop_worker(self) -> None:
         """Forget a worker that is dead or must be; the next start follows the backoff."""
@@ -174,6 +203,11 @@ class Supervisor:
     def _lost(self, kind: str, reason: str) -> None:
         self._trouble = f"{kind}: {reason}"
         self._drop_worker()
+        if self.ladder.current == EDGETPU and not self.ladder.explicit and kind in ("worker_died", "inference_hang"):
+            # libedgetpu takes the process with it when the stick goes: the CPU model serves until it is back.
+            following = self.ladder.fail(EDGETPU, reason)
+            self._failures, self._next_start_s = 0, 0.0
+            self.event("delegate_fallback", f"{EDGETPU}: {reason}", to=following)
         self.event(kind, reason, restarts=self._restarts)
         self._announce()
 
@@ -188,7 +222,7 @@ class Supervisor:
             self.event("delegate_fallback", f"{rung}: {why}", to=following)
             return
         self.event("model_failed", why)
-        if not self.plan.endless:
+        if self.ladder.explicit or not self.plan.endless:
             self._exit = 1
         self._trouble = f"model_failed: {why}"
         self._announce()
@@ -199,12 +233,19 @@ class Supervisor:
             self._ready = message
             self._trouble = None
             golden = message["golden"]
-            self.say(
-                f"serving {self.plan.bundle.manifest.bundle_id} on {message['delegate']} "
-                f"({message['interpreter']}, {message['threads']} threads); {golden['images']} golden images "
-                f"reproduced within {golden['largest_difference']:.4f} (tolerance {golden['tolerance']:.4f})"
+            self.event(
+                "model_ready",
+                f"{self.plan.bundle.manifest.bundle_id} on {message['delegate']} ({message['interpreter']}, "
+                f"{message['threads']} threads); {golden['images']} golden images reproduced within "
+                f"{golden['largest_difference']:.4f} (tolerance {golden['tolerance']:.4f})",
+                cold_invoke_ms=golden["cold_ms"],
+                ready_s=message["seconds"],
+                tuned_ms=message["tuned_ms"],
             )
             self._announce()
+            self._keep_choice(message)
+        elif kind == "opening":
+            self._opening_s = time.monotonic()
         elif kind == "failed" and message["stage"] == "source":
             self._source_failed(message["reason"])
         elif kind == "failed":
@@ -215,9 +256,11 @@ class Supervisor:
                 self._now = message["now"]
                 self._publish_window(message["window"])
         elif kind == "result":
-            document = Result(message["label"], message["score"], message["decision"]).to_bytes()
-            for outlet in self.outlets:
-                outlet.send(RESULT, document)
+            self.reporter.result(message)
+        elif kind == "camera":
+            self._on_camera(message)
+        elif kind == "notice":
+            self.event(message["word"], message["reason"])
         elif kind == "end":
             self._on_end(message["error"])
 
@@ -225,6 +268,20 @@ class Supervisor:
         self._lost("camera_missing" if self.plan.endless else "source_failed", reason)
         if not self.plan.endless:
             self._exit = 1
+
+    def _on_camera(self, message: dict[str, Any]) -> None:
+        if self._ready and "pace_s" in message:
+            self._ready["pace_s"] = message["pace_s"]
+        said = self.camera.hear(message, time.monotonic())
+        if said:
+            self.event(said.kind, said.reason, **said.detail)
+            self._announce()
+
+    def _camera_stuck(self, kind: str, reason: str) -> None:
+        """End a worker that hangs in its camera; the next starts at once, because a camera comes back unannounced."""
+        self._drop_worker()
+        self._failures, self._next_start_s = 0, 0.0
+        self._on_camera({"state": kind, "reason": reason})
 
     def _on_end(self, error: str | None) -> None:
         if self.plan.endless:
@@ -251,15 +308,42 @@ class Supervisor:
                 self._lost("worker_died", text)
             return
         if self._ready is None:
-            if now_s - worker.started_s > self.plan.limits.start_s:
-                self._rung_failed(f"not ready after {self.plan.limits.start_s:.0f} s")
+            limits, opened_s = self.plan.limits, self._opening_s
+            if now_s - worker.started_s > limits.start_s:
+                self._rung_failed(f"not ready after {limits.start_s:.0f} s")
+            elif opened_s and self.ladder.current == EDGETPU and now_s - opened_s > limits.open_edgetpu_s:
+                self._rung_failed(f"hangs: not open after {limits.open_edgetpu_s:.0f} s")
             return
+        regained = self._keeper.watch(now_s)
+        if regained is not None:
+            self._move_to(regained)
+            return
+        limits, stalled = self.plan.limits, self.camera.kind == STALLED
         why = stuck(
-            worker.look(), now_s, live=self._ready["live"], pace_s=self._ready["pace_s"], limits=self.plan.limits
+            worker.look(),
+            now_s,
+            live=self._ready["live"],
+            pace_s=self._ready["pace_s"],
+            limits=replace(limits, read_s=min(limits.read_s, limits.read_again_s)) if stalled else limits,
         )
         if why:
             kind, _, reason = why.partition(": ")
-            self._lost(kind, reason)
+            (self._camera_stuck if kind == STALLED else self._lost)(kind, reason)
+
+    def _move_to(self, rung: str) -> None:
+        """Leave a worker that serves well for a better rung that is back."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.end()
+        self._ready = self._asked = None
+        self._failures, self._next_start_s = 0, 0.0
+        self.event("delegate_regained", rung)
+
+    def _keep_choice(self, ready: dict[str, Any]) -> None:
+        choice = Choice({**self._choice.threads, ready["delegate"]: ready["threads"]}, dict(self.ladder.failures))
+        if choice != self._choice and not self.plan.threads:
+            self._choice = choice
+            keep_choice(self.plan.state_dir, self._choice_key, choice)
 
     def _hear(self) -> None:
         worker = self._worker
@@ -284,12 +368,10 @@ class Supervisor:
         if now_s < due_s:
             return due_s
         if self._worker is not None and self._ready is not None and self._asked is None:
-            self._asks += 1
-            self._asked = (self._asks, now_s + _WINDOW_WAIT_S)
-            self._worker.ask_window(self._asks)
+            self._ask(now_s)
         elif self._asked is None:
             self._publish_window(self._empty_window())
-        step = self.plan.interval_s
+        step = self.wishes.interval_s(now_s)
         return max(due_s + step, now_s) if now_s - due_s < step else now_s + step
 
     def run(self) -> int:
@@ -299,8 +381,7 @@ class Supervisor:
             Exit code: 0 done, 1 the source or every rung failed.
         """
         begun = time.monotonic()
-        for outlet in self.outlets:
-            outlet.start(self.status())
+        self.reporter.start(self.status())
         due_s = begun + self.plan.interval_s
         until = None if self.plan.seconds is None else begun + self.plan.seconds
         try:
@@ -309,15 +390,18 @@ class Supervisor:
                 now = time.monotonic()
                 if self._exit is None:
                     self._watch(now)
-                due_s = self._report(now, due_s)
+                pace_s = self._ready["pace_s"] if self._ready else 0.0
+                self.reporter.house.beat(now, self._worker.look() if self._worker else None, pace_s)
+                self.reporter.tell_links(now)
+                due_s = self._report(now, self._listen(now, due_s))
                 if until is not None and now >= until:
                     self._exit = 0
             self._last_reading()
         finally:
             if self._worker is not None:
                 self._worker.end()
-            for outlet in self.outlets:
-                outlet.close(self.status("stopped"))
+            self._keeper.close()
+            self.reporter.close(self.status("stopped"))
         return self._exit or 0
 
     def _last_reading(self) -> None:
@@ -325,17 +409,34 @@ class Supervisor:
 
         A sliver that a time limit cut off just after a Reading would only look like a board that stopped.
         """
-        sliver_s = min(_SLIVER_S, self.plan.interval_s / 4)
-        if self.plan.seconds is not None and self._seq and time.monotonic() - self._window_began_s < sliver_s:
+        if self._asked is not None:
+            self._await_window()  # It holds this very window; a second question would only split it.
             return
-        if self._worker is not None and self._ready is not None:
-            self._asks += 1
-            self._asked = (self._asks, time.monotonic() + _WINDOW_WAIT_S)
-            self._worker.ask_window(self._asks)
-            while self._asked and time.monotonic() < self._asked[1] and self._worker is not None:
-                self._hear()
-        if self._worker is None or self._asked:
+        sliver_s = min(_SLIVER_S, self.plan.interval_s / 4)
+        if (
+            self.plan.seconds is not None
+            and self.reporter.spoken
+            and time.monotonic() - self._window_began_s < sliver_s
+        ):
+            return
+        if self._worker is None or self._ready is None:
             self._publish_window(self._empty_window())
+            return
+        self._ask(time.monotonic())
+        self._await_window()
+
+    def _await_window(self) -> None:
+        while self._asked and self._worker is not None and time.monotonic() < self._asked[1]:
+            self._hear()
+        if self._asked:
+            self._asked = None
+            self._publish_window(self._empty_window())
+
+    def _ask(self, now_s: float) -> None:
+        if self._worker is not None:
+            self._asks += 1
+            self._asked = (self._asks, now_s + _WINDOW_WAIT_S)
+            self._worker.ask_window(self._asks)
 
 
 def new_boot() -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgekit_device.contract.errors import ShapeError
 from edgekit_device.contract.preprocess import Preprocess
+from edgekit_device.image_headers import check_image, read_header
 
 Pixels = npt.NDArray[np.uint8]
 Tensor = npt.NDArray[Any]
@@ -167,51 +168,37 @@ def to_model_input(pixels: Pixels, spec: Preprocess, order: str = "RGB") -> Tens
 
 
 def decode_image(data: bytes, *, max_pixels: int = 50_000_000) -> Pixels:
-    """Decode one JPEG or PNG file, upright as its EXIF orientation says.
+    """Decode one picture file, upright as its EXIF orientation says; of an animation the first frame.
 
     Args:
-        data: The file's bytes.
-        max_pixels: Refuse anything larger, before memory is spent where the format's header tells.
+        data: The file's bytes: JPEG, PNG, WebP, TIFF, BMP, GIF or PNM.
+        max_pixels: Refuse anything larger. What a decoder would need is read from the header first, so that a
+            decompression bomb costs nothing.
 
     Returns:
         RGB, uint8, shape (H, W, 3).
 
     Raises:
-        ShapeError: Not an image that OpenCV reads, or larger than max_pixels.
+        ShapeError: Not an image that is read here, or it takes too much memory to decode.
     """
+    check_image(data, max_pixels)
     cv2 = _cv2()
-    declared = declared_size(data)
-    if declared is not None and declared[0] * declared[1] > max_pixels:
-        raise ShapeError(f"image of {declared[1]} x {declared[0]} pixels is over the limit of {max_pixels} pixels")
+    # OpenCV 4.10 and older cannot decode to RGB at once.
+    straight = getattr(cv2, "IMREAD_COLOR_RGB", None)
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        pixels: Pixels | None = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR if straight is None else straight
+        )
     except cv2.error as cause:
         raise ShapeError(f"not a readable image ({cause.code})") from cause
-    if bgr is None:
+    if pixels is None:
         raise ShapeError("not a readable image")
-    rgb: Pixels = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return rgb
+    if straight is None:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return pixels
 
 
 def declared_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width that a PNG or JPEG header declares; None for other formats.
-
-    A decompression bomb states its size in the header, so this is known before anything is decoded.
-    """
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-    if data[:2] != b"\xff\xd8":
-        return None
-    at = 2
-    while at + 9 <= len(data):
-        if data[at] != 0xFF:
-            return None
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
-        # SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC) hold the frame size (ITU-T T.81, B.2.2).
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        at += 2 if 0xD0 <= marker <= 0xD9 else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
+    """Height and width that a picture's header declares; None where it cannot be read."""
+    header = read_header(data)
+    return (header.height, header.width) if header else None

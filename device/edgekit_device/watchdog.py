@@ -15,15 +15,20 @@ class Limits:
 
     Attributes:
         start_s: From the start of the process to its first "ready".
+        open_edgetpu_s: From the moment the worker turns to the Edge TPU to "ready".
         infer_s: One inference.
         read_s: One read of a live source, beside its own pace.
+        read_again_s: The same while a camera is known to be stalled: it may be back at any moment, and only a new
+            opening finds out.
         backoff_first_s: Wait before the second try of a worker that never served.
         backoff_cap_s: Longest wait between tries; the resting state that keeps trying.
     """
 
     start_s: float = 60.0
+    open_edgetpu_s: float = 7.0
     infer_s: float = 6.0
     read_s: float = 6.0
+    read_again_s: float = 4.0
     backoff_first_s: float = 0.25
     backoff_cap_s: float = 30.0
 

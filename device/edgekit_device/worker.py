@@ -15,22 +15,24 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgekit_device import vision
 from edgekit_device.bundle import parse_bundle
-from edgekit_device.capture import Capture
+from edgekit_device.capture import Capture, capture_for
 from edgekit_device.contract.errors import EdgeKitError, SourceError
-from edgekit_device.infer.golden import prove
-from edgekit_device.infer.interpreter import Engine
+from edgekit_device.infer.rung import open_rung
 from edgekit_device.meter import Meter
 from edgekit_device.progress import Progress, read_memory
 from edgekit_device.smoothing import Smoother, SmoothingRule
-from edgekit_device.sources import open_source
 from edgekit_device.sources.frame import SourceOptions
 
 if TYPE_CHECKING:
-    from edgekit_device.bundle import Bundle
+    from collections.abc import Sequence
+
+    from edgekit_device.infer.rung import Rung
+    from edgekit_device.preview import Preview
     from edgekit_device.sources.frame import Frame
 
 _IDLE_WAIT_S = 0.2
@@ -56,12 +58,12 @@ class Channel:
 class Server:
     """The serving loop and what it knows about now."""
 
-    def __init__(self, engine: Engine, bundle: Bundle, channel: Channel, progress: Progress) -> None:
-        self.engine, self.channel, self.progress = engine, channel, progress
-        self.spec, self.labels = bundle.manifest.preprocess, bundle.labels
-        self.meter = Meter()
+    def __init__(self, rung: Rung, labels: Sequence[str], meter: Meter, channel: Channel, progress: Progress) -> None:
+        self.engine, self.spec, self.labels = rung.engine, rung.preprocess, labels
+        self.meter, self.channel, self.progress = meter, channel, progress
         self.smoother = Smoother(SmoothingRule())
         self.now: dict[str, Any] = {"label": None, "score": None}
+        self.preview: Preview | None = None
         self.stopping = threading.Event()
         self._claim: tuple[int, bool] | None = None
         self._served = 0
@@ -82,6 +84,8 @@ class Server:
         self.meter.served(seconds, scores, new=True)
         self._served += 1
         self.progress.put("served", self._served)
+        if self.preview is not None:
+            self.preview.studio.show(frame, self.now["label"], self.now["score"])
 
     def _decide(self, top: int, score: float) -> None:
         decision = self.smoother.add(top, score)
@@ -116,32 +120,56 @@ def _prepare(config: dict[str, Any], channel: Channel, progress: Progress) -> tu
     began = time.monotonic()
     bundle = parse_bundle(read_memory(config["bundle_fd"]), config["bundle_path"], config["key_id"])
     manifest = bundle.manifest
-    engine = Engine(
-        bundle.model(config["role"]),
-        delegate=config["delegate"],
-        threads=config["threads"],
-        name=f"{manifest.bundle_id}:{config['role']}",
-    )
-    golden = prove(engine, bundle)
     options = SourceOptions(**config["options"], faults=tuple(config["faults"]))
     if config["source"] == "sample":
         photos = tuple(vision.decode_image(bundle.files[name]) for name in manifest.golden_images)
         options = replace(options, photos=photos)
-    source = open_source(config["source"], options)
-    server = Server(engine, bundle, channel, progress)
-    capture = Capture(source, server.meter, progress)
+    meter = Meter()
+    capture = capture_for(config["source"], options, meter, progress, partial(channel.send, "camera"))
+    channel.send("opening", delegate=config["delegate"])
+    rung = open_rung(
+        bundle,
+        config["delegate"],
+        config["threads"],
+        most_threads=config["most_threads"],
+        pace_s=capture.pace_s if capture.live else None,
+    )
+    engine = rung.engine
+    server = Server(rung, bundle.labels, meter, channel, progress)
+    if config["preview"]:
+        _serve_preview(config["preview"], server, capture)
     progress.put("serving_since_s", time.monotonic())
     channel.send(
         "ready",
         delegate=engine.delegate,
         threads=engine.threads,
         interpreter=engine.interpreter,
-        golden=golden,
-        live=source.live,
-        pace_s=source.pace_s,
+        golden=rung.golden,
+        tuned_ms=rung.tuned_ms,
+        live=capture.live,
+        pace_s=capture.pace_s,
         seconds=round(time.monotonic() - began, 3),
     )
     return server, capture
+
+
+def _prove_only(config: dict[str, Any], channel: Channel) -> None:
+    """Open and prove one rung, for a supervisor that wants to know whether it is back."""
+    bundle = parse_bundle(read_memory(config["bundle_fd"]), config["bundle_path"], config["key_id"])
+    rung = open_rung(bundle, config["delegate"], config["threads"] or 1)
+    channel.send("ready", delegate=rung.engine.delegate, golden=rung.golden)
+
+
+def _serve_preview(address: dict[str, Any], server: Server, capture: Capture) -> None:
+    """The preview page; a port that is taken is no reason not to serve."""
+    from edgekit_device.preview import serve_when_free
+    from edgekit_device.preview_address import PreviewAddress
+
+    def found(preview: Preview) -> None:
+        server.preview = preview
+
+    failed = partial(server.channel.send, "notice", word="preview_failed")
+    serve_when_free(PreviewAddress(**address), lambda: capture.trouble, found, lambda why: failed(reason=why))
 
 
 def main() -> None:
@@ -151,6 +179,9 @@ def main() -> None:
     config = json.loads(sys.stdin.readline())
     channel, progress = Channel(config["message_fd"]), Progress(config["progress_fd"])
     try:
+        if config["probe"]:
+            _prove_only(config, channel)
+            return
         server, capture = _prepare(config, channel, progress)
     except EdgeKitError as error:
         kind = "source" if isinstance(error, SourceError) else "model"

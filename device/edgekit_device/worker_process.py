@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit_device.progress import Progress, Snapshot, sealed_memory
 
 if TYPE_CHECKING:
+    from edgekit_device.preview_address import PreviewAddress
     from edgekit_device.sources.frame import SourceOptions
 
 _STDERR_LINES = 40
@@ -25,7 +26,12 @@ _STOP_WAIT_S = 2.0
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """Everything a worker is told; plain values, because it crosses a process border."""
+    """Everything a worker is told; plain values, because it crosses a process border.
+
+    Attributes:
+        threads: Interpreter threads; 0 measures which are right, at most `most_threads`.
+        probe: Only open and prove the rung, say so, and end.
+    """
 
     bundle_data: bytes = field(repr=False)
     bundle_path: str
@@ -34,7 +40,9 @@ class WorkerSetup:
     options: SourceOptions
     delegate: str
     threads: int
-    role: str = "cpu"
+    most_threads: int = 1
+    probe: bool = False
+    preview: PreviewAddress | None = None
 
 
 class WorkerProcess:
@@ -85,7 +93,9 @@ class WorkerProcess:
                 "faults": list(setup.options.faults),
                 "delegate": setup.delegate,
                 "threads": setup.threads,
-                "role": setup.role,
+                "most_threads": setup.most_threads,
+                "probe": setup.probe,
+                "preview": None if setup.preview is None else asdict(setup.preview),
             }
         )
 

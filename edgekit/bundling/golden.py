@@ -21,6 +21,7 @@ from edgekit.errors import BundleTooLargeError, GoldenImagesError, RungError
 from edgekit_device import vision
 from edgekit_device.contract.documents import MAX_DOCUMENT_BYTES
 from edgekit_device.contract.errors import ShapeError
+from edgekit_device.image_headers import read_image_file
 from edgekit_device.infer.golden import MIN_MARGIN, Golden, margin
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ SIDE_RATIO = 1.25
 MAX_ASPECT = 2.0
 _CROP_SHARE = 0.75
 _CORNERS = ((0, 0), (1, 1), (0, 1), (1, 0))
-_MAX_FILE_BYTES = 64 << 20
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -219,9 +219,7 @@ def _read(photos: Sequence[Path]) -> tuple[list[Pixels], tuple[str, ...]]:
     step = max(1, -(-len(photos) // MAX_VIEWS))
     for path in photos[::step]:
         try:
-            if path.stat().st_size > _MAX_FILE_BYTES:
-                raise ShapeError("too large")
-            images.append(vision.decode_image(path.read_bytes()))
+            images.append(vision.decode_image(read_image_file(path)))
         except (OSError, ShapeError):
             skipped.append(path.name)
     return images, tuple(skipped)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +79,7 @@ def model_facts(data: bytes, name: str) -> dict[str, Any]:
         "subgraphs": len(info.subgraphs),
         "edgetpu_compiled": info.is_edgetpu_compiled,
         "metadata": sorted(info.metadata),
+        "packed_files": _packed_files(data),
     }
     try:
         return {**facts, "classes": classifier_of(info, name).classes, "problem": None}
@@ -152,6 +155,15 @@ def _golden_facts(bundle: Bundle) -> dict[str, Any]:
         "unmeasured": list(golden.extra.get("unmeasured", [])),
         "top1": {name: int(scores.argmax()) for name, scores in golden.scores.items() if scores.size},
     }
+
+
+def _packed_files(data: bytes) -> list[str]:
+    """Names of the files zipped behind a model, such as its labels."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, ValueError):
+        return []
 
 
 def _tensor_facts(tensor: TensorInfo) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import Any
 
 from edgekit.artefacts import Sidecar
-from edgekit.errors import RandomWeightsError
+from edgekit.errors import ForeignBaselineError, RandomWeightsError
 
 RANDOM = "random"
 # What can change the bytes of a bundle or the scores in it.
@@ -17,6 +18,8 @@ TOOLS = (
     "tensorflow", "tensorflow-cpu", "keras",
 )  # fmt: skip
 _VOLATILE = frozenset({"seconds", "path", "folder"})
+# How fast this host judged, and on how many processes.
+_MACHINE = frozenset({"images_per_s", "processes"})
 
 
 def check_weights(sidecar: Sidecar | None, path: str) -> None:
@@ -49,6 +52,23 @@ def provenance_of(sidecar: Sidecar | None, extra: Mapping[str, Any]) -> dict[str
         if licence := sidecar.weights.get("licence"):
             found["licences"] = {"weights": licence}
     return {**found, **portable(extra)}
+
+
+def baseline_of(evaluation: Mapping[str, Any], model: bytes, path: str) -> dict[str, Any]:
+    """The manifest's ``baseline``: what `edgekit evaluate --json` found, without what belongs to this machine.
+
+    Args:
+        evaluation: May be empty.
+        model: The CPU model that is bundled.
+        path: What to call it in errors.
+
+    Raises:
+        ForeignBaselineError: Another model was evaluated.
+    """
+    judged = evaluation.get("model_sha256")
+    if judged is not None and judged != hashlib.sha256(model).hexdigest():
+        raise ForeignBaselineError(path, str(judged))
+    return {key: value for key, value in portable(evaluation).items() if key not in _MACHINE}
 
 
 def tool_versions() -> dict[str, str]:

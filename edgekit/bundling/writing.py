@@ -14,7 +14,7 @@ from edgekit.artefacts import Artefact, read_sidecar
 from edgekit.bundling.golden import GoldenSet, choose_golden
 from edgekit.bundling.labels import check_labels
 from edgekit.bundling.pair import publish
-from edgekit.bundling.provenance import check_weights, provenance_of
+from edgekit.bundling.provenance import baseline_of, check_weights, provenance_of
 from edgekit.bundling.roles import Classifier, check_twins, read_classifier
 from edgekit.bundling.rungs import prove_rung
 from edgekit.errors import BundleTooLargeError
@@ -147,7 +147,7 @@ def write_bundle(
         models={role: MODEL_FILES[role] for role in models},
         preprocess=fitted,
         classes=cpu.classes,
-        baseline=plan.baseline,
+        baseline=baseline_of(plan.baseline, models["cpu"], str(plan.model)),
         provenance=provenance_of(sidecar, plan.provenance),
         requires={"runtime": LEAST_RUNTIME, "schema": SCHEMA},
         security_epoch=plan.security_epoch,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from edgekit import __version__
-from edgekit.cli import bundle, convert, demo, flash, inspect, keys, models, verify
+from edgekit.cli import bench, bundle, convert, demo, doctor, evaluate, flash, fleet, inspect, keys, models, verify
 from edgekit.errors import EdgeKitError
 
 # rich would be imported for prettier help: 60 ms and a package more for `--help`.
@@ -25,10 +25,14 @@ app.command(help=demo.HELP)(demo.demo)
 app.command(help=models.HELP)(models.models)
 app.command(help=convert.HELP)(convert.convert)
 app.command(help=verify.HELP)(verify.verify)
+app.command(help=evaluate.HELP)(evaluate.evaluate)
+app.command(help=bench.HELP)(bench.bench)
 app.command(help=inspect.HELP)(inspect.inspect)
 app.add_typer(keys.app, name="keys", help=keys.HELP)
 app.command(help=bundle.HELP)(bundle.bundle)
 app.command(help=flash.HELP)(flash.flash)
+app.add_typer(doctor.app, name="doctor", help=doctor.HELP)
+app.add_typer(fleet.app, name="fleet", help=fleet.HELP)
 
 
 @app.callback(invoke_without_command=True)

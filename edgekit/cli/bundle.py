@@ -25,6 +25,7 @@ def bundle(
     baseline: Annotated[Path | None, typer.Option(help="Result of: edgekit evaluate --json")] = None,
     sign: Annotated[Path | None, typer.Option(help="Secret key file (default: your own).")] = None,
     preprocess: Annotated[str | None, typer.Option(help="tf-lite, timm or a file, without OUT.json.")] = None,
+    security_epoch: Annotated[int, typer.Option(min=0, help="Boards that entered it install nothing lower.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
 ) -> None:
     """Run the verb; see HELP."""
@@ -41,6 +42,7 @@ def bundle(
         baseline=_baseline(baseline),
         sign=sign,
         preprocess=preprocess,
+        security_epoch=security_epoch,
     )
     manifest = written.manifest
     if as_json:

@@ -16,7 +16,9 @@ HELP = "Make a TFLite model: fully int8 by default, with input pixels passed thr
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="A variant such as efficientnet-lite0, or a .keras file.")],
+    source: Annotated[
+        str, typer.Argument(help="A variant such as efficientnet-lite0, a run, a .keras file, a SavedModel.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--output", help="The .tflite file; OUT.json goes beside it.")],
     weights: Annotated[str, typer.Option(help="imagenet, random, or a weights file.")] = "imagenet",
     calibration: Annotated[Path | None, typer.Option(help="Folder of photos (default: the shipped ones).")] = None,
@@ -24,6 +26,12 @@ def convert(
     labels: Annotated[Path | None, typer.Option(help="One label a line, in the order of the scores.")] = None,
     scheme: Annotated[str, typer.Option(help="int8, int16x8, dynamic, float16 or float32.")] = "int8",
     io: Annotated[str | None, typer.Option(help="Input and output: int8, uint8 or float32.")] = None,
+    granularity: Annotated[str, typer.Option(help="One weight scale a channel, or a tensor.")] = "channel",
+    keep_float: Annotated[str, typer.Option(help="Layers that stay in float, with commas.")] = "",
+    target: Annotated[str | None, typer.Option("--for", help="edgetpu: as its compiler wants it.")] = None,
+    engine: Annotated[str, typer.Option(help="What makes the integers: tflite or litert.")] = "tflite",
+    refine: Annotated[str | None, typer.Option(help="Of equalise,round,bias, or none (default: round,bias).")] = None,
+    ranges: Annotated[str | None, typer.Option(help="min-max, percentile or mse (default with passes).")] = None,
     seed: Annotated[int, typer.Option(help="Draws the crops, and random weights.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print OUT.json's content.")] = False,
 ) -> None:
@@ -40,6 +48,12 @@ def convert(
             labels=labels,
             scheme=scheme,
             io=io,
+            granularity=granularity,
+            keep_float=[name.strip() for name in keep_float.split(",") if name.strip()],
+            target=target,
+            engine=engine,
+            refine=refine,
+            ranges=ranges,
             seed=seed,
             progress=progress,
         )
@@ -67,6 +81,17 @@ def summary(done: Conversion) -> list[str]:
         where = "photos not calibrated on" if card.calibration["held_out"] else "the calibration photos themselves"
         lines.append(f"  agreement    {percent(a.top1)} same top-1 as float on {a.n} crops of {a.photos}")
         lines.append(f"               {where} (95 %: {percent(low)} to {percent(high)})")
+    passes = card.recipe.get("refine", {})
+    if passes.get("reason"):
+        lines.append(f"  not refined  {passes['reason']}; weights are rounded one by one")
+    elif passes.get("passes"):
+        lines.append(f"  refined      {', '.join(passes['passes'])}; ranges {card.recipe['ranges']}")
+    if card.recipe.get("keep_float"):
+        bridges = card.operators.get("QUANTIZE", 0) + card.operators.get("DEQUANTIZE", 0)
+        lines.append(
+            f"  mixed        {', '.join(card.recipe['keep_float'])} in float: {bridges} operators lead there and back"
+        )
+        lines.append("               xnnpack and builtin run it, slower; an Edge TPU stops at the first float operator")
     if done.skipped:
         names = ", ".join(name for name, _ in done.skipped[:3])
         lines.append(f"  skipped      {len(done.skipped)} unreadable photos: {names}")

@@ -21,12 +21,13 @@ def _keys() -> None:
 @app.command()
 def new(
     folder: Annotated[Path, typer.Argument(help="Where edgekit.key (0600) and edgekit.pub go.")],
+    protect: Annotated[bool, typer.Option("--protect", help="With the passphrase in EDGEKIT_KEY_PASSPHRASE.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
 ) -> None:
     """Make a pair of signing keys; one that is there already is never overwritten."""
-    from edgekit.trust.keys import new_keys
+    from edgekit.trust.keys import new_keys, passphrase_for
 
-    key = new_keys(folder)
+    key = new_keys(folder, passphrase=passphrase_for(folder) if protect else None)
     if as_json:
         print_json({"key_id": key.key_id, "secret": str(key.path), "public": str(key.public_path)})
         return

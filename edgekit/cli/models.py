@@ -26,7 +26,6 @@ def models(
         published = get_variant(row["name"]).published
         accuracy = f"{row['top1_published']} % @{published.top1_resolution}" if published else "-"
         macs, size = f"{row['macs'] / 1e6:,.0f} M", f"{row['parameters'] / 1e6:.2f} M"
-        typer.echo(
-            f"{row['name']:<20}{size:>11}{macs:>15}{row['resolution']:>7}  {accuracy:<18}{'imagenet' if row['weights'] else 'bring a file'}"
-        )
+        origin = "imagenet" if row["weights"] else "bring a file"
+        typer.echo(f"{row['name']:<20}{size:>11}{macs:>15}{row['resolution']:>7}  {accuracy:<17}{origin}")
     typer.echo("next: edgekit convert efficientnet-lite0 -o lite0.tflite")

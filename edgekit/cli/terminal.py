@@ -16,8 +16,15 @@ _STAGES = {
     "crop": "cutting crops",
     "lower": "lowering to float TFLite",
     "calibrate": "calibrating",
+    "refine": "fitting weights to the grid",
     "quantise": "quantising",
+    "blame": "one layer at a time",
+    "study": "trying grids",
+    "look": "looking at photos",
+    "ranges": "measuring ranges",
     "agree": "comparing with the float model",
+    "evaluate": "judging images",
+    "bench": "timing",
 }
 
 
@@ -37,9 +44,18 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description:<32}"), BarColumn(30), TextColumn("{task.completed}/{task.total}"))
+    class Rate(TextColumn):
+        """Steps a second, once that is known."""
+
+        def render(self, task: Task) -> Any:
+            task.fields["rate"] = f"{task.speed:.0f}/s" if task.speed and task.speed >= 1 else ""
+            return super().render(task)
+
+    # Elapsed and left: 80 columns in all.
+    counts = (TextColumn("{task.completed}/{task.total}"), Rate("{task.fields[rate]}"))
+    columns = (TextColumn("{task.description:<30}"), BarColumn(12), *counts, TimeRemainingColumn(compact=True))
     console = Console(stderr=True, no_color="NO_COLOR" in os.environ)
     with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
         tasks: dict[str, Any] = {}

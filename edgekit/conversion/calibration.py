@@ -1,6 +1,7 @@
 """Photos to calibrate on: every readable image of a folder, and crops drawn from them by seed.
 
-The same photos and seed give the same crops, whatever the files are called and in whatever order they are listed.
+The same photos and seed give the same crops, whatever the files are called and in whatever order they are listed;
+only folders count: of many photos each class folder gives its share.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from edgekit.errors import CalibrationError
 from edgekit_device import vision
 from edgekit_device.contract.errors import ShapeError
 from edgekit_device.contract.preprocess import Preprocess
+from edgekit_device.image_headers import SUFFIXES, read_image_file
 from edgekit_device.vision import Pixels
 
 MIN_IMAGES = 8
@@ -28,12 +32,9 @@ MAX_CROPS = 128
 # What training draws (Inception's random resized crop), less the smallest areas: a board sees whole scenes.
 AREA = (0.35, 1.0)
 ASPECT = (3 / 4, 4 / 3)
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
-    | {".pnm", ".jp2", ".avif", ".gif", ".heic", ".heif"}
-)
 
 Progress = Callable[[str, int, int], None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,14 @@ class Photo:
         sha256: Of the file's bytes, in hex: its identity, and the cluster its crops belong to.
         height: In pixels, upright.
         width: In pixels, upright.
+        group: The first folder of its path inside the one that was searched: its class, if folders are classes.
     """
 
     path: Path
     sha256: str
     height: int
     width: int
+    group: str = ""
 
     def pixels(self) -> Pixels:
         """Decode it: RGB, uint8, shape (height, width, 3).
@@ -58,7 +61,7 @@ class Photo:
         Raises:
             CalibrationError: The file changed since it was found.
         """
-        data = self.path.read_bytes()
+        data = read_image_file(self.path)
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise CalibrationError(str(self.path), "changed while it was in use", "start again")
         return vision.decode_image(data)
@@ -108,12 +111,12 @@ def load_images(folder: Path, *, progress: Progress | None = None, least: int = 
     if not folder.is_dir():
         raise CalibrationError(str(folder), "is not a folder", "name a folder of photos with --calibration DIR")
     names = _image_names(folder)
-    chosen = sorted(names, key=_digest)[:MAX_IMAGES]
+    chosen = _in_turn(names, _group, _digest)[:MAX_IMAGES]
     found: dict[str, Photo] = {}
     skipped: list[tuple[str, str]] = []
     for done, name in enumerate(sorted(chosen), 1):
         try:
-            photo = _read_photo(folder / name)
+            photo = replace(_read_photo(folder / name), group=_group(name))
         except (ShapeError, OSError) as cause:
             skipped.append((name, _reason(cause)))
         else:
@@ -141,8 +144,8 @@ def draw_crops(
 ) -> tuple[Crop, ...]:
     """Cut crops from photos: first the one that a board would see, then random ones.
 
-    With more photos than `limit`, the seed decides which are used; every photo that is used gives its first crop
-    before any gives another.
+    With more photos than `limit`, the seed decides which are used, class folders taking turns; every photo that is
+    used gives its first crop before any gives another.
 
     Args:
         photos: Usable images.
@@ -155,7 +158,7 @@ def draw_crops(
     Returns:
         Sorted by photo, then in the order drawn.
     """
-    order = sorted(photos, key=lambda photo: _digest(f"{seed}:{photo.sha256}"))
+    order = _in_turn(photos, lambda photo: photo.group, lambda photo: _digest(f"{seed}:{photo.sha256}"))
     total = min(limit, per_image * len(order))
     counts = [total // len(order) + (rank < total % len(order)) for rank in range(len(order))] if order else []
     crops: list[Crop] = []
@@ -214,6 +217,21 @@ def _pixels_only(preprocess: Preprocess) -> Preprocess:
     return replace(preprocess, mean=(0.0,) * channels, std=(1.0,) * channels, dtype="uint8", scale=1.0, zero_point=0)
 
 
+def _in_turn(items: Iterable[_T], group: Callable[[_T], str], rank: Callable[[_T], str]) -> list[_T]:
+    """By rank within each group, and then one of each group after the other."""
+    seen: Counter[str] = Counter()
+    placed = []
+    for item in sorted(items, key=rank):
+        placed.append((seen[group(item)], rank(item), item))
+        seen[group(item)] += 1
+    return [item for _, _, item in sorted(placed, key=lambda entry: entry[:2])]
+
+
+def _group(name: str) -> str:
+    parts = Path(name).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
 def _image_names(folder: Path) -> list[str]:
     """Paths inside the folder; links to folders are not followed."""
     names = []
@@ -228,7 +246,7 @@ def _image_names(folder: Path) -> list[str]:
 
 
 def _read_photo(path: Path) -> Photo:
-    data = path.read_bytes()
+    data = read_image_file(path)
     height, width, _ = vision.decode_image(data).shape
     return Photo(path, hashlib.sha256(data).hexdigest(), height, width)
 

@@ -1,8 +1,8 @@
 """Keras to TFLite in three steps: lower to a float file, measure ranges on real crops, quantise.
 
 The value between the last two is one float32 .tflite whose activations carry their measured minimum and maximum.
-That file is the seam: whatever turns it into integers (TFLite's quantiser here, litert-quantizer with min-max
-ranges, ranges that training found) can take the place of `quantise`.
+That file is the seam: passes may change its weights, and whatever turns it into integers stands behind
+`quantisation.quantise`.
 
 TFLiteConverter would do all three in one call, but lowers the model again for every scheme and shows no progress;
 its own steps are called one by one instead, pinned to the TensorFlow version that pyproject.toml names.
@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.conversion.failures import failure
 from edgekit.conversion.noise import captured, load_tensorflow
 from edgekit.conversion.pinning import check_pin, span_all_levels
-from edgekit.errors import ConversionError, UsageError
+from edgekit.conversion.quantisation import check_integer, quantise
+from edgekit.errors import UsageError
 from edgekit_device import vision
 from edgekit_device.contract.preprocess import Preprocess
-from edgekit_device.infer.flatbuffer import ModelInfo, read_model
-from edgekit_device.infer.operators import FLOAT_TYPES
+from edgekit_device.infer.flatbuffer import read_model
 from edgekit_device.vision import Pixels
 
 # Which input and output types each scheme can have; the first is the default.
@@ -33,7 +34,6 @@ SCHEMES: dict[str, tuple[str, ...]] = {
     "float32": ("float32",),
 }
 CALIBRATED = ("int8", "int16x8")
-_REPORT = "if this is a model that should convert, report it with the lines below"
 
 Progress = Callable[[str, int, int], None]
 
@@ -69,7 +69,7 @@ def convert_keras(
     """
     io = io_of(scheme, io)
     if scheme in CALIBRATED:
-        _check_samples(samples, preprocess)
+        check_samples(samples, preprocess)
     if scheme == "int8":
         float_model = float_model or lower(model, preprocess, progress=progress)
         return quantise(
@@ -122,10 +122,10 @@ def lower(
             _set_scheme(tf, converter, scheme, io, lambda: _batches(samples, preprocess, progress))
             data = bytes(converter.convert())
         except Exception as cause:
-            raise _failure("lower", cause, log.text()) from cause
+            raise failure("lower", cause, log.text()) from cause
     if scheme in CALIBRATED:
         info = read_model(data, "the converted model")
-        _check_integer(info, io)
+        check_integer(info, io)
         check_pin(info, preprocess)
     _report(progress, "lower", 1)
     return data
@@ -156,36 +156,7 @@ def calibrate(
             runner = calibrator.Calibrator(calibrator.add_intermediate_tensors(float_model))
             return bytes(runner.calibrate(lambda: _batches(samples, preprocess, progress)))
         except Exception as cause:
-            raise _failure("calibrate", cause, log.text()) from cause
-
-
-def quantise(calibrated: bytes, preprocess: Preprocess, io: str = "int8", *, progress: Progress | None = None) -> bytes:
-    """Make a fully integer int8 model, weights per channel.
-
-    Args:
-        calibrated: A float model with ranges, as `calibrate` returns it.
-        preprocess: The model's preprocessing, to check that pixels land on the input's grid.
-        io: ``int8``, ``uint8`` or ``float32``.
-        progress: Called with ("quantise", done, 1).
-
-    Raises:
-        ConversionError: An operator has no integer form, or the input scale is not the one the pixels need.
-    """
-    _report(progress, "quantise", 0)
-    tf = load_tensorflow()
-    with captured() as log:
-        from tensorflow.lite.python import convert as stages
-
-        try:
-            kind = getattr(tf, io)
-            data = bytes(stages.mlir_quantize(calibrated, input_data_type=kind, output_data_type=kind))
-        except Exception as cause:
-            raise _failure("quantise", cause, log.text()) from cause
-    info = read_model(data, "the converted model")
-    _check_integer(info, io)
-    check_pin(info, preprocess)
-    _report(progress, "quantise", 1)
-    return data
+            raise failure("calibrate", cause, log.text()) from cause
 
 
 def _set_scheme(tf: Any, converter: Any, scheme: str, io: str, dataset: Callable[[], Iterator[list[Any]]]) -> None:
@@ -211,42 +182,18 @@ def _batches(samples: Sequence[Pixels], preprocess: Preprocess, progress: Progre
     _report(progress, "calibrate", len(samples), len(samples))
 
 
-def _check_samples(samples: Sequence[Pixels], preprocess: Preprocess) -> None:
+def check_samples(samples: Sequence[Pixels], preprocess: Preprocess) -> None:
+    """Refuse crops that are not what the model reads.
+
+    Raises:
+        UsageError: None at all, or another shape or type.
+    """
     shape = (preprocess.height, preprocess.width, preprocess.channels)
     if not samples:
         raise UsageError("no crops to calibrate on")
     for pixels in samples:
         if pixels.shape != shape or pixels.dtype != np.uint8:
             raise UsageError(f"a crop to calibrate on is {pixels.dtype} {pixels.shape}, and must be uint8 {shape}")
-
-
-def _check_integer(info: ModelInfo, io: str) -> None:
-    """TFLite's quantiser leaves what it cannot quantise in float and says nothing, so the file itself is asked."""
-    names: set[str] = set()
-    floats = False
-    for graph in info.subgraphs:
-        ends = {*graph.input_indices, *graph.output_indices} if io == "float32" else set()
-        own = {tensor.index for tensor in graph.tensors if tensor.dtype in FLOAT_TYPES} - ends
-        names |= {op.name for op in graph.operators if own & {*op.inputs, *op.outputs}} - {"QUANTIZE", "DEQUANTIZE"}
-        floats = floats or bool(own)
-    if floats:
-        raise ConversionError(
-            "quantise",
-            f"no integer form exists for {', '.join(sorted(names)) or 'part of the model'}",
-            "replace the layer, or keep floats with --scheme dynamic or float16",
-        )
-
-
-def _failure(stage: str, cause: Exception, log: str) -> ConversionError:
-    text = str(cause)
-    for marker in ("TF Select ops:", "Custom ops:"):
-        if marker in text:
-            names = text.split(marker, 1)[1].splitlines()[0].strip()
-            return ConversionError(stage, f"TFLite has no operator for {names}", "replace the layer that uses it", log)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return ConversionError(
-        stage, f"{type(cause).__name__}: {lines[0][:300] if lines else 'no reason given'}", _REPORT, log
-    )
 
 
 def _report(progress: Progress | None, stage: str, done: int, total: int = 1) -> None:

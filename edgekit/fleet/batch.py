@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
+from edgekit_device.contract.ack import Ranges
+from edgekit_device.contract.dropped import EARLIER, OWN, read_dropped
 from edgekit_device.contract.errors import ContractError, FieldError
+from edgekit_device.contract.reported import Reported
 from edgekit_device.contract.telemetry import Event, Reading, Result, Status
-from edgekit_device.contract.topics import EVENT, RESULT, STATUS, TELEMETRY, parse
+from edgekit_device.contract.topics import EVENT, REPORTED, RESULT, STATUS, TELEMETRY, parse
 
 MAX_PAYLOAD_BYTES = 64 << 10
 KEPT_BYTES = 4096
@@ -21,8 +25,9 @@ LATENCY_COLUMNS = {
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS = 86_400_000
+_BOOT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
-Document: TypeAlias = Reading | Event | Status | Result
+Document: TypeAlias = Reading | Event | Status | Reported | Result
 
 
 class BoardKey(NamedTuple):
@@ -37,6 +42,14 @@ class Received(NamedTuple):
 
     board: BoardKey
     document: Document
+    payload: bytes
+
+
+class Numbered(NamedTuple):
+    """One valid message of a board's sequence."""
+
+    board: BoardKey
+    document: Reading | Event
     payload: bytes
 
 
@@ -60,6 +73,18 @@ class Batch:
 
     received: list[Received] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+
+    def numbered(self) -> Iterator[Numbered]:
+        """The messages that have a place in their board's sequence."""
+        for board, document, payload in self.received:
+            if isinstance(document, Reading | Event):
+                yield Numbered(board, document, payload)
+
+    def boots(self) -> Iterator[tuple[BoardKey, str]]:
+        """Every boot that a numbered message is of, or speaks of."""
+        for board, document, _ in self.numbered():
+            yield board, document.boot
+            yield from ((board, boot) for boot in dropped_by(document))
 
     def add(self, topic: str, payload: bytes) -> Received | Rejected:
         """Decode one message into the batch; never raises for what a board sent."""
@@ -88,12 +113,13 @@ def decode(topic: str, payload: bytes) -> Received | Rejected:
     try:
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise FieldError(address.kind.name, "", f"is {len(payload)} bytes, over {MAX_PAYLOAD_BYTES}")
-        document = _READERS[address.kind.name](payload)
+        document = _READERS.get(address.kind.name, _not_for_the_host)(payload)
         if isinstance(document, Reading) and (document.site, document.device) != board:
             found = f"{document.site}/{document.device}"
             raise FieldError("reading", "device", f"says {found[:130]}, the topic says {'/'.join(board)}")
         if isinstance(document, Reading | Event):
             at_ms(document.at)
+            dropped_by(document)
     except ContractError as cause:
         # The message may quote what a board sent: one line, and what every database stores.
         error = str(cause).encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
@@ -106,7 +132,7 @@ def _not_for_the_host(payload: bytes) -> Document:
 
 
 _READERS: Mapping[str, Any] = {
-    **dict.fromkeys(("reported", "desired", "ack"), _not_for_the_host),
+    REPORTED.name: Reported.from_bytes,
     TELEMETRY.name: Reading.from_bytes,
     EVENT.name: Event.from_bytes,
     STATUS.name: Status.from_bytes,
@@ -124,6 +150,24 @@ def at_ms(at: str) -> int:
         return (datetime.fromisoformat(at) - _EPOCH) // timedelta(milliseconds=1)
     except ValueError as cause:
         raise FieldError("message", "at", f"is no date ({cause})") from cause
+
+
+def dropped_by(document: Reading | Event) -> Mapping[str, Ranges]:
+    """What a message says its board holds no more, per boot.
+
+    Raises:
+        FieldError: It does not say so in ranges of boots.
+    """
+    own = document.dropped_ranges if isinstance(document, Reading) else document.extra.get(OWN)
+    earlier = document.extra.get(EARLIER)
+    if not own and not earlier:
+        return {}
+    listed = [list(pair) if isinstance(pair, tuple) else pair for pair in own] if isinstance(own, tuple) else own
+    found = read_dropped({"boot": document.boot, OWN: listed, EARLIER: earlier})
+    for boot in found:
+        if not _BOOT.fullmatch(boot):
+            raise FieldError("dropped", EARLIER, f"names {boot!r}, which is not 32 hex digits")
+    return found
 
 
 def reading_row(reading: Reading, payload: bytes) -> dict[str, Any]:
@@ -161,13 +205,25 @@ def event_row(event: Event, payload: bytes) -> dict[str, Any]:
     }
 
 
-def supersedes(new: Status, known_boot: str | None) -> bool:
+class Standing(NamedTuple):
+    """Whose status is known: which start of the board, and which of its connections."""
+
+    boot: str | None = None
+    session: int | None = None
+
+
+def supersedes(new: Status, known: Standing) -> bool:
     """Whether a status replaces the one that is known.
 
-    A Last Will can arrive after the board is back with another boot; it speaks of the boot that ended.
+    A Last Will can arrive after the board is back, with another boot or on another connection; it speaks of what
+    ended.
 
     Args:
         new: The status that arrived.
-        known_boot: Boot of the known status; None if there is none.
+        known: Whose status is known.
     """
-    return new.state == "online" or known_boot is None or new.boot == known_boot
+    if known.boot is None:
+        return True
+    if new.boot != known.boot:
+        return new.state == "online"
+    return new.session is None or known.session is None or new.session >= known.session

@@ -10,15 +10,20 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from edgekit.errors import EdgeKitError, StoreRowError, StoreUnavailableError
-from edgekit.fleet.batch import Batch, BoardKey, Received, Rejected
-from edgekit.fleet.link import RECEIVE_MAXIMUM, Link, Message
+from edgekit.fleet.batch import Batch, BoardKey, Received, Rejected, at_ms
+from edgekit.fleet.link import RECEIVE_MAXIMUM, Link, LinkOptions, Message
 from edgekit.fleet.snapshot import BoardSnapshot, FleetSnapshot, after
+from edgekit.fleet.telling import Teller
+from edgekit.fleet.voice import Voice
+from edgekit_device.contract.desired import Watch
+from edgekit_device.contract.topics import WATCH
 
 if TYPE_CHECKING:
     from edgekit.fleet.store import Store, Written
@@ -42,6 +47,8 @@ class CollectorOptions:
         batch_s: Longest wait before a batch is written.
         ack_messages: An ack is due after this many messages of one board.
         ack_s: An ack is due this long after the first message that it covers.
+        share: The group of collectors that divide the messages among them; None to get them all.
+        reconnect_s: Shortest and longest wait between two tries to reach a broker that went away.
     """
 
     client_id: str = "edgekit-collector"
@@ -49,14 +56,8 @@ class CollectorOptions:
     batch_s: float = 0.5
     ack_messages: int = 20
     ack_s: float = 30.0
-
-
-@dataclass
-class _Due:
-    """What one board has not been told yet."""
-
-    messages: int
-    since_s: float
+    share: str | None = None
+    reconnect_s: tuple[int, int] = (1, 30)
 
 
 class Collector:
@@ -67,6 +68,7 @@ class Collector:
         store: Where messages go; it stays open when the collector stops.
         options: How.
         clock: Monotonic seconds.
+        now: Seconds since 1970.
     """
 
     def __init__(
@@ -75,16 +77,20 @@ class Collector:
         store: Store,
         options: CollectorOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._options, self._clock = store, options or CollectorOptions(), clock
+        self._store, self._clock, self._now = store, clock, now
+        self._options = options = options or CollectorOptions()
         self._queue: queue.Queue[Message] = queue.Queue(RECEIVE_MAXIMUM)
-        self._link = Link(address, self._options.client_id, self._take)
+        named = LinkOptions(options.client_id, options.share, options.reconnect_s)
+        self._link = Link(address, named, self._take, self._forgotten)
+        self._voice = Voice(address, f"{options.client_id}-acks", options.reconnect_s)
+        self._teller = Teller(store, self._voice, options.ack_messages, options.ack_s, clock)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
         self._lock = threading.Lock()
         self._boards: dict[BoardKey, BoardSnapshot] = {}
         self._totals = FleetSnapshot()
-        self._due: dict[BoardKey, _Due] = {}
 
     def __enter__(self) -> Collector:
         self.start()
@@ -112,13 +118,15 @@ class Collector:
             self._stop.set()
             self._thread.join()
             raise
+        self._voice.start()
 
     def stop(self) -> None:
         """Store and acknowledge what was taken, then leave; what waits at the broker stays there."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._link.flush(_FLUSH_S)
+        self._voice.flush(_FLUSH_S)
+        self._voice.stop()
         self._link.stop()
 
     def latest(self) -> FleetSnapshot:
@@ -126,16 +134,39 @@ class Collector:
         with self._lock:
             boards = tuple(self._boards[key] for key in sorted(self._boards))
             stored = sum(board.stored for board in boards)
-            problem = self._totals.problem or self._link.problem
+            problem = self._totals.problem or self._link.problem or self._voice.problem
             return replace(self._totals, boards=boards, stored=stored, problem=problem)
+
+    def watch(self, board: BoardKey) -> bool:
+        """Ask a board for Readings every two seconds for the next minute; False if there is no link."""
+        return self._voice.publish(board, WATCH, Watch().to_bytes())
+
+    def _forgotten(self) -> None:
+        self._teller.everything_again()
 
     def _take(self, message: Message) -> None:
         while not self._stop.is_set():
             try:
                 self._queue.put(message, timeout=0.5)
             except queue.Full:
+                # The receive maximum bounds QoS 1 on one connection. What else is here is best effort, or was
+                # delivered on a connection that is gone and will be delivered again: neither may stop the pings.
+                if not message.packet:
+                    return
+                self._forget_earlier_sessions()
                 continue
             return
+
+    def _forget_earlier_sessions(self) -> None:
+        kept: list[Message] = []
+        try:
+            while True:
+                found = self._queue.get_nowait()
+                if found.session == self._link.session:
+                    kept.append(found)
+        except queue.Empty:
+            for message in kept:
+                self._queue.put(message)
 
     def _run(self) -> None:
         while not (self._stop.is_set() and self._queue.empty()):
@@ -143,14 +174,17 @@ class Collector:
             try:
                 if messages:
                     self._store_batch(messages)
-                self._send_acks(everything=self._stop.is_set() and self._queue.empty())
+                self._teller.tell(everything=self._stop.is_set() and self._queue.empty())
             except EdgeKitError as error:
                 self._tell(str(error))
             except Exception as error:
                 # Unforeseen, so unacknowledged: the broker keeps the messages. Storing for the others goes on.
                 _LOG.exception("a batch could not be handled")
                 self._tell(f"a batch could not be handled: {error!r}")
-        self._send_acks_at_end()
+        try:
+            self._teller.tell(everything=True)
+        except EdgeKitError as error:
+            self._tell(str(error))
 
     def _gather(self) -> list[Message]:
         """At most one batch, or what came within batch_s or before a lull."""
@@ -179,9 +213,8 @@ class Collector:
             return
         if written is None:
             return  # Stopping without a database: nothing was acknowledged, the broker delivers it again.
+        self._link.acknowledge(messages)
         self._note(batch, written)
-        for message in messages:
-            self._link.acknowledge(message)
 
     def _store_alone(self, message: Message) -> None:
         batch = Batch()
@@ -193,8 +226,8 @@ class Collector:
             batch = Batch(rejected=[Rejected(board, str(error)[:500], message.payload[:4096])])
             written = self._write(batch)
         if written is not None:
+            self._link.acknowledge([message])
             self._note(batch, written)
-            self._link.acknowledge(message)
 
     def _write(self, batch: Batch) -> Written | None:
         """Write until it succeeds; None if told to stop while the database does not answer."""
@@ -212,19 +245,17 @@ class Collector:
                 return written
 
     def _note(self, batch: Batch, written: Written) -> None:
-        now = self._clock()
+        numbered = list(batch.numbered())
+        self._teller.owe(Counter(item.board for item in numbered).items())
+        now_ms = self._now() * 1000
+        lags_ms = [now_ms - at_ms(item.document.at) for item in numbered]
         messages: dict[BoardKey, list[Received]] = {}
         for item in batch.received:
             messages.setdefault(item.board, []).append(item)
         with self._lock:
             for key, items in messages.items():
-                board = self._boards.get(key, BoardSnapshot(*key))
-                board = after(board, items)
+                board = after(self._boards.get(key, BoardSnapshot(*key)), items)
                 self._boards[key] = replace(board, stored=board.stored + written.new.get(key, 0))
-                # A duplicate needs an ack most of all: its board never heard of the first one.
-                numbered = sum(hasattr(item.document, "seq") for item in items)
-                if numbered:
-                    self._due.setdefault(key, _Due(0, now)).messages += numbered
             for rejected in batch.rejected:
                 site, _, device = rejected.board.partition("/")
                 key = BoardKey(site, device)
@@ -235,26 +266,8 @@ class Collector:
                 received=self._totals.received + len(batch),
                 duplicates=self._totals.duplicates + written.duplicates,
                 rejected=self._totals.rejected + written.rejected,
+                lag=self._totals.lag.plus(lags_ms),
             )
-
-    def _send_acks(self, *, everything: bool = False) -> None:
-        now = self._clock()
-        due = [
-            board
-            for board, waits in self._due.items()
-            if everything or waits.messages >= self._options.ack_messages or now - waits.since_s >= self._options.ack_s
-        ]
-        if not due:
-            return
-        for board, ack in self._store.acks(due).items():
-            if self._link.publish_ack(board, ack):
-                del self._due[board]
-
-    def _send_acks_at_end(self) -> None:
-        try:
-            self._send_acks(everything=True)
-        except EdgeKitError as error:
-            self._tell(str(error))
 
     def _tell(self, problem: str | None) -> None:
         with self._lock:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, SQLAlchemyError
 
-from edgekit.errors import (
-    MissingPackageError,
-    StoreRowError,
-    StoreSchemaError,
-    StoreUnavailableError,
-    UsageError,
-)
-from edgekit.fleet.tables import SCHEMA_VERSION, metadata, schema_version
+from edgekit.errors import MissingPackageError, StoreRowError, StoreUnavailableError, UsageError
+from edgekit.fleet import schema
 
 BUSY_MS = 5000
 # Inserting what is there already must be harmless; each dialect has its own words for that.
 INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _WRITES = "edgekit_writes"
+# A server that went away without a word is noticed within half a minute, not after the kernel's two hours.
+_CONNECT: dict[str, dict[str, Any]] = {
+    "postgresql": {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+}
 
 
 def sqlite_url(path: Path) -> str:
@@ -44,21 +44,26 @@ def open_engine(url: str) -> Engine:
         StoreUnavailableError: The database does not answer.
     """
     try:
-        engine = create_engine(url)
+        address = make_url(url)
+        if address.drivername == "postgresql":
+            address = address.set(drivername="postgresql+psycopg")
+        engine = create_engine(address, connect_args=_CONNECT.get(address.get_backend_name(), {}))
     except ArgumentError as cause:
         raise UsageError("the store is not an SQLAlchemy URL; write it like sqlite:///fleet.db") from cause
     except ImportError as cause:
         raise MissingPackageError(
-            cause.name or "a database driver", "this store", f"pip install {cause.name}"
+            cause.name or "a database driver", "this store", "pip install 'edgekit[fleet]'"
         ) from cause
     if engine.dialect.name not in INSERTS:
         raise UsageError(f"{shown(engine)}: the store is SQLite or PostgreSQL; write it like sqlite:///fleet.db")
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "connect", _prepare_postgresql)
     try:
         with writing(engine) as connection:
-            _check_schema(engine, connection)
+            schema.settle(connection, shown(engine))
     except BaseException:
         engine.dispose()
         raise
@@ -90,12 +95,33 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
     cursor = connection.cursor()
     try:
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _enter_wal(cursor)
         # FULL: an ack promises that the row survives a power cut; NORMAL loses the last commits of a WAL.
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
     finally:
         cursor.close()
+
+
+def _prepare_postgresql(connection: Any, record: object) -> None:
+    with connection.cursor() as cursor:
+        # An ack promises that the row survives a power cut, whatever the server's default says.
+        cursor.execute("SET synchronous_commit TO on")
+    connection.commit()
+
+
+def _enter_wal(cursor: Any) -> None:
+    # Changing the journal does not wait for busy_timeout: two programs that open a new file at once collide here.
+    until = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -118,24 +144,3 @@ def _named(engine: Engine) -> Iterator[None]:
 
 def _words(cause: BaseException) -> str:
     return str(getattr(cause, "orig", None) or cause).splitlines()[0]
-
-
-def _check_schema(engine: Engine, connection: Connection) -> None:
-    names = set(inspect(connection).get_table_names())
-    if schema_version.name not in names:
-        ours = names & set(metadata.tables)
-        if ours:
-            raise StoreSchemaError(
-                shown(engine), f"has tables of another program ({min(ours)})", "name a database of its own"
-            )
-        metadata.create_all(connection)
-        connection.execute(schema_version.insert().values(version=SCHEMA_VERSION))
-        return
-    found = connection.execute(select(schema_version.c.version)).scalars().all()
-    if found != [SCHEMA_VERSION]:
-        newer = any(version > SCHEMA_VERSION for version in found)
-        raise StoreSchemaError(
-            shown(engine),
-            f"has schema {', '.join(map(str, found)) or 'none'}, this version knows {SCHEMA_VERSION}",
-            "upgrade edgekit on this machine" if newer else "name another database",
-        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from edgekit_device.contract.ack import Range, Ranges, merge_ranges
+from edgekit_device.contract.telemetry import MAX_SEQUENCE
 
 
 class RangeChange(NamedTuple):
@@ -25,15 +27,23 @@ def ranges_of(sequence: Iterable[int]) -> Ranges:
     return merge_ranges((number, number) for number in sequence)
 
 
-def change_for(stored: Iterable[Range], arrived: Iterable[int]) -> RangeChange:
+def holds(ranges: Sequence[Range], number: int) -> bool:
+    """Whether sorted, disjoint ranges hold a number."""
+    at = bisect_right(ranges, (number, MAX_SEQUENCE)) - 1
+    return at >= 0 and ranges[at][0] <= number <= ranges[at][1]
+
+
+def change_for(stored: Iterable[Range], arrived: Iterable[int], spans: Iterable[Range] = ()) -> RangeChange:
     """The smallest change to stored ranges after more messages arrived.
 
     Args:
         stored: Disjoint ranges that do not touch; at least all that touch what arrived.
         arrived: Sequence numbers, in any order, stored before or not.
+        spans: Whole ranges that arrived; those that end before they begin are left out.
     """
     before = set(stored)
-    after = set(merge_ranges((*before, *ranges_of(arrived))))
+    more = ((low, high) for low, high in spans if low <= high)
+    after = set(merge_ranges((*before, *ranges_of(arrived), *more)))
     return RangeChange(tuple(sorted(before - after)), tuple(sorted(after - before)))
 
 

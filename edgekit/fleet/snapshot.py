@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from edgekit.fleet.batch import Received, supersedes
+from edgekit.fleet.batch import Received, Standing, supersedes
+from edgekit.fleet.lag import Lag
 from edgekit_device.contract.telemetry import Reading, Result, Status
 
 
@@ -26,6 +27,7 @@ class BoardSnapshot:
     device: str
     state: str | None = None
     boot: str | None = None
+    session: int | None = None
     reason: str | None = None
     label: str | None = None
     score: float | None = None
@@ -48,6 +50,7 @@ class FleetSnapshot:
         stored: Messages in committed rows.
         duplicates: Messages that were stored before, since the collector started.
         rejected: Messages kept aside since the collector started.
+        lag: From made to committed, since the collector started.
         problem: What keeps the collector from storing now; None if nothing.
     """
 
@@ -56,6 +59,7 @@ class FleetSnapshot:
     stored: int = 0
     duplicates: int = 0
     rejected: int = 0
+    lag: Lag = field(default_factory=Lag)
     problem: str | None = None
 
 
@@ -68,11 +72,12 @@ def after(board: BoardSnapshot, messages: Iterable[Received]) -> BoardSnapshot:
     """
     for _, document, _ in messages:
         if isinstance(document, Status):
-            if supersedes(document, board.boot):
+            if supersedes(document, Standing(board.boot, board.session)):
                 board = replace(
                     board,
                     state=document.state,
                     boot=document.boot,
+                    session=document.session,
                     reason=document.reason,
                     delegate=document.delegate or board.delegate,
                     release=document.bundle or board.release,

@@ -15,11 +15,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from edgekit.fleet.batch import LATENCY_COLUMNS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # The newest file in migrations/versions.
 
 metadata = MetaData()
 # SQLite numbers rows by itself only where the key is its own INTEGER.
@@ -34,6 +35,11 @@ def _message_key() -> list[Column[int]]:
         Column("day", Integer, primary_key=True, autoincrement=False),
         Column("seq", BigInteger, primary_key=True, autoincrement=False),
     ]
+
+
+def _received() -> Column[int]:
+    # The host's clock at the commit. What is late is decided by it, never by the clock of whoever asks later.
+    return Column("received", BigInteger, nullable=False, server_default=text("0"))
 
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
@@ -63,6 +69,7 @@ readings = Table(
     metadata,
     *_message_key(),
     Column("at", BigInteger, nullable=False),
+    _received(),
     Column("fps", Float, nullable=False),
     Column("capture_fps", Float, nullable=False),
     Column("inference_fps", Float, nullable=False),
@@ -81,6 +88,7 @@ events = Table(
     metadata,
     *_message_key(),
     Column("at", BigInteger, nullable=False),
+    _received(),
     Column("kind", String(64), nullable=False),
     Column("reason", Text),
     Column("payload", LargeBinary, nullable=False),
@@ -97,6 +105,7 @@ statuses = Table(
     Column("delegate", Text),
     Column("reason", Text),
     Column("received", BigInteger, nullable=False),
+    Column("session", BigInteger),  # Which connection of the boot spoke; older boards do not say.
 )
 
 # What acks are computed from; merged in the transaction that stores the rows.
@@ -118,4 +127,71 @@ rejected = Table(
     Column("last_error", Text, nullable=False),
     Column("last_payload", LargeBinary, nullable=False),  # Its first 4 KiB.
     Column("last_received", BigInteger, nullable=False),
+)
+
+# Whole numbers only, so that sums do not depend on the order in which messages arrived.
+ROLLUP_COLUMNS = (
+    "readings", "fps_milli_sum", "fps_milli_min", "fps_milli_max", "inference_milli_sum",
+    "timed", "p50_us_sum", "p95_us_max",
+)  # fmt: skip
+
+
+def _rollup(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("board", _KEY, ForeignKey("boards.id"), primary_key=True, autoincrement=False),
+        Column("bucket", BigInteger, primary_key=True, autoincrement=False),  # Minutes or hours since 1970.
+        *(Column(column, BigInteger, nullable=False) for column in ROLLUP_COLUMNS),
+        sqlite_with_rowid=False,
+    )
+
+
+minutes = _rollup("readings_by_minute")
+hours = _rollup("readings_by_hour")
+
+# What a board's messages were like on arrival; each message is counted once.
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("board", _KEY, ForeignKey("boards.id"), primary_key=True, autoincrement=False),
+    Column("delayed", BigInteger, nullable=False),  # Came more than two minutes after they were made.
+    Column("late", BigInteger, nullable=False),  # More than seven days: stored, and left out of the roll-ups.
+    Column("ahead", BigInteger, nullable=False),  # Made more than a day in the host's future: the same.
+)
+
+# What boards say they dropped for space: gaps that no one needs to wait for.
+dropped = Table(
+    "dropped_ranges",
+    metadata,
+    Column("board", _KEY, ForeignKey("boards.id"), primary_key=True, autoincrement=False),
+    Column("boot", _KEY, ForeignKey("boots.id"), primary_key=True, autoincrement=False),
+    Column("from", BigInteger, primary_key=True, autoincrement=False),
+    Column("to", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The last `reported` of each board, and what it should run: both as they travel.
+reported = Table(
+    "reported",
+    metadata,
+    Column("board", _KEY, ForeignKey("boards.id"), primary_key=True, autoincrement=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("received", BigInteger, nullable=False),
+)
+
+desired = Table(
+    "desired",
+    metadata,
+    Column("board", _KEY, ForeignKey("boards.id"), primary_key=True, autoincrement=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+)
+
+# Work that one of several collectors does for all.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("until", BigInteger, nullable=False),
 )

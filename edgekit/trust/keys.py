@@ -88,6 +88,18 @@ def new_keys(folder: Path, *, passphrase: str | None = None) -> SigningKey:
         return _make(folder, passphrase)
 
 
+def passphrase_for(path: Path) -> str:
+    """The passphrase that the environment names.
+
+    Raises:
+        LockedKeyError: It names none.
+    """
+    found = _passphrase_from_environment(path)
+    if not found:
+        raise LockedKeyError(str(path), "a protected key needs a passphrase", PASSPHRASE_ENV)
+    return found
+
+
 def load_or_create(folder: Path | None = None, *, passphrase: str | None = None) -> SigningKey:
     """The user's own key; made now if there is none.
 

@@ -26,7 +26,14 @@ _LEVELS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32767, 32767)}
 
 
 def check_structure(
-    info: ModelInfo, scheme: str, io: str, preprocess: Preprocess, *, pinned: bool = True, per_channel: bool = True
+    info: ModelInfo,
+    scheme: str,
+    io: str,
+    preprocess: Preprocess,
+    *,
+    pinned: bool = True,
+    per_channel: bool = True,
+    mixed: bool = False,
 ) -> Verdict:
     """Check a parsed model against what was asked for.
 
@@ -37,11 +44,13 @@ def check_structure(
         preprocess: The model's preprocessing.
         pinned: Whether the input's grid must be the pixels' own; a model from elsewhere need not have it.
         per_channel: Whether convolution weights must have one scale a channel.
+        mixed: Whether layers were kept in float on purpose.
     """
     findings = [_ends(info, preprocess), _types(info, io), _static(info), _known_operators(info)]
     if scheme in INTEGER_SCHEMES:
-        findings.append(_no_float(info, io))
-        if per_channel:
+        if not mixed:
+            findings.append(_no_float(info, io))
+        if per_channel and not mixed:
             findings.append(_per_channel(info))
         if pinned and io != "float32":
             findings.append(_pinned(info, preprocess))

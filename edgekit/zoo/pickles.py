@@ -8,7 +8,7 @@ not used, so no `__reduce__`, `__setstate__` or extension registry can be reache
 
 from __future__ import annotations
 
-import pickletools
+import pickletools  # nosec B403 - names opcodes; it runs none
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NoReturn
 

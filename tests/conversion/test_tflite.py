@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edgekit.conversion.noise import captured
-from edgekit.conversion.tflite import SCHEMES, calibrate, convert_keras, lower, quantise
+from edgekit.conversion.quantisation import quantise
+from edgekit.conversion.tflite import SCHEMES, calibrate, convert_keras, lower
 from edgekit.errors import ConversionError, UsageError
 from edgekit_device import vision
 from edgekit_device.infer.flatbuffer import read_model

@@ -15,6 +15,7 @@ from edgekit.fleet.batch import Batch, BoardKey
 from edgekit.fleet.broker import EmbeddedBroker
 from edgekit.fleet.collector import Collector, CollectorOptions
 from edgekit.fleet.database import sqlite_url
+from edgekit.fleet.link import RECEIVE_MAXIMUM
 from edgekit.fleet.snapshot import BoardSnapshot
 from edgekit.fleet.store import Store, Written
 from edgekit_device.contract.errors import BrokerUnreachableError
@@ -157,6 +158,26 @@ def test_a_slow_database_holds_messages_back_and_loses_none(broker: EmbeddedBrok
             assert eventually(lambda: not board.held)
             assert collector.latest().problem is None
     assert sequence(file) == list(range(30))
+
+
+def test_best_effort_messages_do_not_fill_memory_while_the_database_is_away(broker: EmbeddedBroker, file: Path) -> None:
+    with Store(sqlite_url(file)) as store, Collector(broker.address, store, QUICK) as collector:
+        with HonestBoard(broker.address) as board:
+            board.make(0)
+            assert eventually(lambda: not board.held)
+            other = sqlite3.connect(file, isolation_level=None)
+            other.execute("begin immediate")
+            for _ in range(4):
+                for _ in range(700):
+                    board.publish(Result("fox", 0.7, "accepted").to_bytes(), RESULT)
+                time.sleep(0.3)
+            assert collector._queue.qsize() <= RECEIVE_MAXIMUM
+            other.execute("rollback")
+            other.close()
+            board.make(1)
+            board.send_again()
+            assert eventually(lambda: not board.held or board.send_again())
+    assert sequence(file) == [0, 1]
 
 
 class PickyStore(Store):

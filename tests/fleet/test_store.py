@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.errors import StoreSchemaError, StoreUnavailableError, UsageError
-from edgekit.fleet.batch import MAX_PAYLOAD_BYTES, Batch, BoardKey, Rejected, decode, supersedes
+from edgekit.fleet.batch import MAX_PAYLOAD_BYTES, Batch, BoardKey, Rejected, Standing, decode, supersedes
 from edgekit.fleet.database import sqlite_url
 from edgekit.fleet.ranges import ranges_of
 from edgekit.fleet.store import Store
@@ -171,7 +171,7 @@ def test_a_late_will_does_not_put_a_board_offline_that_came_back(file: Path) -> 
         late.add(topic("home", "porch", STATUS), status("offline", OTHER_BOOT).to_bytes())
         store.write(late)
         assert store.summary().online == 0
-    assert supersedes(status("offline"), None)
+    assert supersedes(status("offline"), Standing())
 
 
 def message(payload: bytes, kind: Kind = TELEMETRY) -> tuple[str, bytes]:
@@ -219,7 +219,7 @@ def test_a_newer_schema_is_refused_by_name(file: Path) -> None:
     connection.execute("update schema_version set version = 9")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreSchemaError, match="has schema 9, this version knows 1; upgrade edgekit"):
+    with pytest.raises(StoreSchemaError, match="has schema 9, this version knows 2; upgrade edgekit"):
         Store(sqlite_url(file))
 
 

@@ -44,7 +44,9 @@ class Signer:
         path.with_name(path.name + ".minisig").write_bytes(bytes(signature))
 
 
-def bundle_bytes(name: str = "toy", version: str = "1.0.0", model: bytes = b"model" * 100) -> bytes:
+def bundle_bytes(
+    name: str = "toy", version: str = "1.0.0", model: bytes = b"model" * 100, security_epoch: int = 0
+) -> bytes:
     """A valid bundle of two classes."""
     files = {"model.tflite": model, LABELS: b"cat\ndog\n"}
     manifest = Manifest(
@@ -54,5 +56,6 @@ def bundle_bytes(name: str = "toy", version: str = "1.0.0", model: bytes = b"mod
         models={"cpu": "model.tflite"},
         preprocess=efficientnet_lite(224),
         classes=2,
+        security_epoch=security_epoch,
     )
     return write_archive({**files, NAME: manifest.to_bytes()})

@@ -35,6 +35,36 @@ def merge_ranges(ranges: Iterable[Range]) -> Ranges:
     return tuple(merged)
 
 
+def subtract_ranges(ranges: Iterable[Range], taken: Iterable[Range]) -> Ranges:
+    """What is in `ranges` and not in `taken`.
+
+    Args:
+        ranges: Merged ranges.
+        taken: Merged ranges.
+    """
+    left: list[Range] = []
+    holes = list(taken)
+    at = 0
+    for low, high in ranges:
+        # Both lists are sorted, so a hole that lies before this range lies before every later one.
+        while at < len(holes) and holes[at][1] < low:
+            at += 1
+        for hole_low, hole_high in holes[at:]:
+            if hole_low > high or low > high:
+                break
+            if hole_low > low:
+                left.append((low, hole_low - 1))
+            low = max(low, hole_high + 1)
+        if low <= high:
+            left.append((low, high))
+    return tuple(left)
+
+
+def count_of(ranges: Iterable[Range]) -> int:
+    """How many numbers disjoint ranges hold."""
+    return sum(high - low + 1 for low, high in ranges)
+
+
 @dataclass(frozen=True)
 class Ack:
     """Which messages of one board are in committed rows.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,11 @@ def _no_constant(token: str) -> float:
     raise ValueError(f"{token} is not JSON")
 
 
+# Made once: json.loads() makes one for each document that names parse_constant.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_LONE = re.compile("[\ud800-\udfff]")
+
+
 def load(name: str, data: bytes) -> dict[str, Any]:
     """Parse one document and check its schema.
 
@@ -41,7 +47,7 @@ def load(name: str, data: bytes) -> dict[str, Any]:
     if len(data) > MAX_DOCUMENT_BYTES:
         raise FieldError(name, "", f"is {len(data)} bytes, over the limit of {MAX_DOCUMENT_BYTES}")
     try:
-        document = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        document = _DECODER.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as cause:
         raise FieldError(name, "", f"is not UTF-8 JSON ({type(cause).__name__})") from cause
     if not isinstance(document, dict):
@@ -84,7 +90,7 @@ class Fields:
         if len(value) > limit:
             raise FieldError(self.name, key, f"is longer than {limit} characters")
         # PostgreSQL refuses NUL, UTF-8 refuses lone surrogates: neither may travel further.
-        if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        if "\0" in value or (not value.isascii() and _LONE.search(value)):
             raise FieldError(self.name, key, "holds NUL or a lone surrogate")
         return value
 

@@ -6,7 +6,7 @@ A known error reaches the terminal as one line; its class decides the exit code:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class EdgeKitError(Exception):
@@ -127,6 +127,17 @@ class BadSignatureError(SignatureError):
         self.path = path
 
 
+class RuntimeTooOldError(BundleError):
+    """A bundle requires a newer edgekit-device than this one."""
+
+    def __init__(self, bundle_id: str, least: str, runtime: str) -> None:
+        super().__init__(
+            f"{bundle_id} requires edgekit-device {least} or newer, this is {runtime}; bring it with: "
+            f"pip install --upgrade 'edgekit-device>={least}'"
+        )
+        self.bundle_id, self.least, self.runtime = bundle_id, least, runtime
+
+
 class ShapeError(EdgeKitError, ValueError):
     """An array or a tensor does not have the shape that its user states."""
 
@@ -189,6 +200,14 @@ class SourceBrokenError(SourceError):
     """A source that was open delivers nothing usable any more."""
 
 
+class AlbumError(EdgeKitError):
+    """The folder of captured pictures cannot be written."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}; free some space, or name a folder that this user may write with -o DIR")
+        self.path, self.problem = path, problem
+
+
 class BrokerError(EdgeKitError):
     """The MQTT broker cannot be used as asked."""
 
@@ -212,7 +231,7 @@ class SlotError(EdgeKitError):
     """The releases on this board cannot be changed or read as asked.
 
     SlotBusyError, SlotConflictError, SlotFullError, SlotDiskError, UnknownSlotError, NoPreviousSlotError,
-    DanglingSlotError.
+    DanglingSlotError, SecurityEpochError.
     """
 
 
@@ -233,6 +252,29 @@ class SlotConflictError(SlotError):
             "edgekit bundle --version N.N.N"
         )
         self.bundle_id = bundle_id
+
+
+class SecurityEpochError(SlotError):
+    """A bundle is older than what this board has entered, as far as security is concerned."""
+
+    def __init__(self, bundle_id: str, epoch: int, floor: int) -> None:
+        super().__init__(
+            f"{bundle_id} has security epoch {epoch}, and this board has entered {floor}; install a bundle of epoch "
+            f"{floor} or higher. A release that the board still holds may be entered again: edgekit-device rollback"
+        )
+        self.bundle_id, self.epoch, self.floor = bundle_id, epoch, floor
+
+
+class SelfTestError(GateError):
+    """No rung of this board reproduces the golden vectors of a bundle; what served before still does."""
+
+    def __init__(self, bundle_id: str, reasons: Mapping[str, str]) -> None:
+        said = "; ".join(f"{rung}: {reason}" for rung, reason in reasons.items())
+        super().__init__(
+            f"{bundle_id} failed its self-test on every rung of this board, so nothing was changed ({said}); "
+            "next: edgekit-device doctor, or rebuild the bundle"
+        )
+        self.bundle_id, self.reasons = bundle_id, dict(reasons)
 
 
 class SlotFullError(SlotError):
@@ -287,3 +329,28 @@ class SettingsError(UsageError):
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(f"{where}: {problem}")
         self.where, self.problem = where, problem
+
+
+# outbox
+
+
+class OutboxError(EdgeKitError):
+    """The outbox cannot hold messages; the board keeps them in memory and goes on."""
+
+    def __init__(self, path: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}; {remedy}")
+        self.path, self.problem = path, problem
+
+
+class OutboxDiskError(OutboxError):
+    """The disk refuses: full, read-only, failing, or in use by another run."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem, "free some space or mount the disk read-write; it is tried again by itself")
+
+
+class OutboxCorruptError(OutboxError):
+    """The outbox file is damaged, or not an outbox."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem, "it is set aside under another name and a new one begun")

@@ -20,8 +20,9 @@ MAX_ENTRIES = 256
 MAX_CLASSES = 100_000
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# One flat level below the root, no dot files: an entry name is only ever looked up, never joined to a path.
-_ENTRY = re.compile(r"(golden/)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
+# One flat level below the root, no dot files: an entry name is only ever looked up, never joined to a path. No dot at
+# the end either: file systems that drop it would make two names one.
+_ENTRY = re.compile(r"(golden/)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?", re.ASCII)
 _ROLE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
@@ -121,7 +122,7 @@ class Manifest:
             classes=fields.integer("classes", low=1, high=MAX_CLASSES),
             baseline=fields.mapping("baseline"),
             provenance=fields.mapping("provenance"),
-            requires=fields.mapping("requires"),
+            requires=_requires(fields),
             security_epoch=fields.integer("security_epoch"),
             extra={k: v for k, v in values.items() if k not in _KNOWN},
         )
@@ -161,3 +162,17 @@ def _models(fields: Fields, files: Mapping[str, FileEntry]) -> dict[str, str]:
     if "cpu" not in models:
         raise FieldError("manifest", "models", "has no 'cpu' model; every bundle carries one")
     return models
+
+
+def _requires(fields: Fields) -> dict[str, Any]:
+    required = fields.mapping("requires")
+    inner = Fields("manifest.requires", required)
+    if "runtime" in required:
+        least = inner.text("runtime")
+        try:
+            check_version(least)
+        except ValueError as cause:
+            raise FieldError(inner.name, "runtime", str(cause)) from cause
+    if "schema" in required:
+        inner.integer("schema", low=1)
+    return required

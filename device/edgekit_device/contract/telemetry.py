@@ -11,10 +11,12 @@ from edgekit_device.contract.documents import SCHEMA, Fields, dump, load
 from edgekit_device.contract.errors import FieldError
 
 STATES = ("online", "stopped", "offline")
-CLOCKS = ("synced", "unsynced", "unknown")
+# "corrected": made before the clock was right, mended before it was sent for the first time.
+CLOCKS = ("synced", "unsynced", "unknown", "corrected")
 DECISIONS = ("accepted", "uncertain")
 STEPS = ("preprocess", "invoke", "end_to_end")
 QUANTILES = ("p50", "p95", "p99")
+_INT64 = 2**63
 MAX_SEQUENCE = 2**53 - 1  # What JSON carries exactly everywhere.
 
 _BOOT = re.compile(r"[0-9a-f]{32}")
@@ -23,17 +25,27 @@ _AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 @dataclass(frozen=True)
 class Status:
-    """Whether a board is there, and what serves on it; retained, and the Last Will."""
+    """Whether a board is there, and what serves on it; retained, and the Last Will.
+
+    Attributes:
+        session: Which connection of this boot speaks, 1 upwards; a Last Will carries the number of the connection
+            that it belongs to, so one that comes late is known as such. None is not written.
+        loss_window_s: At a power cut at most the messages of that many seconds are lost; None, when nothing is
+            ever written to disk, is not written.
+    """
 
     state: str
     boot: str
     bundle: str | None
     delegate: str | None
     reason: str | None = None
+    session: int | None = None
+    loss_window_s: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """The MQTT payload."""
+        stated = {"session": self.session, "loss_window_s": self.loss_window_s}
         return dump(
             {
                 **self.extra,
@@ -43,6 +55,7 @@ class Status:
                 "bundle": self.bundle,
                 "delegate": self.delegate,
                 "reason": self.reason,
+                **{key: value for key, value in stated.items() if value is not None},
             }
         )
 
@@ -62,7 +75,9 @@ class Status:
             bundle=read.text_or_none("bundle"),
             delegate=read.text_or_none("delegate"),
             reason=read.text_or_none("reason"),
-            extra=_unknown(values, {"schema", "state", "boot", "bundle", "delegate", "reason"}),
+            session=read.integer_or_none("session", high=MAX_SEQUENCE),
+            loss_window_s=read.number_or_none("loss_window_s", low=0),
+            extra=_unknown(values, {"schema", *(f.name for f in fields(cls))}),
         )
 
 
@@ -248,8 +263,11 @@ class Reading:
             entropy_hist=_histogram(read, "entropy_hist"),
             margin_hist=_histogram(read, "margin_hist"),
             dropped_ranges=_ranges(read, "dropped_ranges"),
-            extra=_unknown(values, {"schema", *(f.name for f in fields(cls))}),
+            extra=_unknown(values, _READING_FIELDS),
         )
+
+
+_READING_FIELDS = {"schema", *(f.name for f in fields(Reading))}
 
 
 def _boot(read: Fields) -> str:
@@ -272,6 +290,10 @@ def _latency(read: Fields) -> dict[str, dict[str, float | None]]:
     for step, values in steps.items():
         if len(step) > 64 or not isinstance(values, dict):
             raise FieldError(read.name, "latency_ms", "must hold objects of p50, p95, p99")
+        quick = {quantile: values.get(quantile) for quantile in QUANTILES}
+        if all(type(value) is float and 0 <= value < 1e300 for value in quick.values()):
+            found[step] = quick
+            continue
         inner = Fields(f"{read.name}.latency_ms", values)
         found[step] = {q: inner.number_or_none(q, low=0) for q in QUANTILES}
     return found
@@ -281,17 +303,26 @@ def _texts_or_none(read: Fields, key: str) -> tuple[str, ...] | None:
     return None if read.values.get(key) is None else read.texts(key, limit=64)
 
 
+def _is_class(key: str) -> bool:
+    return key.isascii() and key.isdigit() and len(key) <= 6
+
+
 def _counts(read: Fields) -> dict[str, int]:
     counts = read.mapping("class_counts")
+    if all(type(c) is int and 0 <= c < _INT64 for c in counts.values()) and all(map(_is_class, counts)):
+        return dict(counts)
     inner = Fields(f"{read.name}.class_counts", counts)
     for key in counts:
-        if not (key.isascii() and key.isdigit() and len(key) <= 6):
+        if not _is_class(key):
             raise FieldError(inner.name, key[:20], "is not a class index")
     return {key: inner.integer(key) for key in counts}
 
 
 def _histogram(read: Fields, key: str) -> tuple[int, ...]:
     bins = read.listing(key, limit=256)
+    # A collector reads thousands of these a second; the slow way is only for saying what is wrong.
+    if all(type(count) is int and 0 <= count < _INT64 for count in bins):
+        return tuple(bins)
     inner = Fields(f"{read.name}.{key}", {str(i): b for i, b in enumerate(bins)})
     return tuple(inner.integer(str(i)) for i in range(len(bins)))
 

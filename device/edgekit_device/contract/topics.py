@@ -26,7 +26,8 @@ RESULT = Kind("result", 0, False, "device")
 REPORTED = Kind("reported", 1, True, "device")
 DESIRED = Kind("desired", 1, True, "host")
 ACK = Kind("ack", 1, True, "host")
-KINDS = {kind.name: kind for kind in (STATUS, TELEMETRY, EVENT, RESULT, REPORTED, DESIRED, ACK)}
+WATCH = Kind("watch", 0, False, "host")
+KINDS = {kind.name: kind for kind in (STATUS, TELEMETRY, EVENT, RESULT, REPORTED, DESIRED, ACK, WATCH)}
 
 
 class Address(NamedTuple):

@@ -6,6 +6,7 @@ serves before it has reproduced them.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgekit_device.bundle import Bundle
+    from edgekit_device.contract.preprocess import Preprocess
     from edgekit_device.infer.interpreter import Engine, Scores
 
 MIN_MARGIN = 32 / 255
@@ -98,11 +100,17 @@ def compare(name: str, expected: Scores, found: Scores, rung: str, tolerance: fl
     return difference
 
 
-def prove(engine: Engine, bundle: Bundle) -> dict[str, Any]:
+def prove(engine: Engine, bundle: Bundle, preprocess: Preprocess | None = None) -> dict[str, Any]:
     """Run every golden image of a bundle through an engine.
 
+    Args:
+        engine: The rung to prove.
+        bundle: Its golden vectors.
+        preprocess: For a model of another role than ``cpu``; the manifest's by default.
+
     Returns:
-        ``{"images": n, "largest_difference": d, "tolerance": t}``.
+        ``{"images": n, "largest_difference": d, "tolerance": t, "cold_ms": c}``; the last is the very first inference,
+        which every later one is faster than.
 
     Raises:
         GoldenMismatchError: One is not reproduced.
@@ -116,12 +124,20 @@ def prove(engine: Engine, bundle: Bundle) -> dict[str, Any]:
     tolerance = golden.tolerances.get(engine.delegate, golden.tolerances.get("builtin"))
     if tolerance is None:
         raise FieldError("golden", "tolerances", f"has none for {engine.delegate}")
-    largest = 0.0
+    largest, cold_ms = 0.0, 0.0
     for name in images:
         key = name.removeprefix("golden/")
         if key not in golden.scores:
             raise FieldError("golden", "scores", f"has none for {name}")
         pixels = vision.decode_image(bundle.files[name])
-        found = engine.scores(vision.to_model_input(pixels, bundle.manifest.preprocess))
+        tensor = vision.to_model_input(pixels, preprocess or bundle.manifest.preprocess)
+        began = time.perf_counter()
+        found = engine.scores(tensor)
+        cold_ms = cold_ms or (time.perf_counter() - began) * 1000
         largest = max(largest, compare(name, golden.scores[key], found, engine.delegate, tolerance))
-    return {"images": len(images), "largest_difference": largest, "tolerance": tolerance}
+    return {
+        "images": len(images),
+        "largest_difference": largest,
+        "tolerance": tolerance,
+        "cold_ms": round(cold_ms, 3),
+    }

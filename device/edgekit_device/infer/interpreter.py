@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit_device.contract.errors import DelegateError, MissingPackageError, NotAClassifierError, ShapeError
+from edgekit_device.infer import edgetpu
 
 Tensor = npt.NDArray[Any]
 Scores = npt.NDArray[np.float32]
@@ -24,7 +25,12 @@ INTERPRETERS = {
     "tflite_runtime": "tflite_runtime.interpreter",
 }
 # The resolver that each rung of the ladder stands for; `reference` is for debugging only.
-RUNGS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
+RUNGS = {
+    "edgetpu": "AUTO",
+    "xnnpack": "AUTO",
+    "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "reference": "BUILTIN_REF",
+}
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,13 @@ class Engine:
         if delegate not in RUNGS:
             raise DelegateError(delegate, f"unknown delegate; choose one of {', '.join(RUNGS)}")
         self.interpreter, module = find_interpreter()
+        # The delegate is held as long as the interpreter that computes with it.
+        self._delegates = [edgetpu.open_delegate(module)] if delegate == edgetpu.NAME else []
         try:
             self._run = module.Interpreter(
                 model_content=model,
                 num_threads=threads,
+                experimental_delegates=self._delegates or None,
                 experimental_op_resolver_type=getattr(module.OpResolverType, RUNGS[delegate]),
             )
             self._run.allocate_tensors()

@@ -12,6 +12,8 @@ from edgekit_device.publish.outlet import OutletState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgekit_device.publish.outlet import Heard
+
 
 def reading_line(reading: Mapping[str, object]) -> str:
     """One Reading in at most 79 columns: time, FPS, latency, rung, label.
@@ -48,6 +50,10 @@ class Console:
             self._stream.write(reading_line(json.loads(payload)) + "\n")
             self._stream.flush()
             self._sent += 1
+
+    def heard(self) -> tuple[Heard, ...]:
+        """Nobody answers here."""
+        return ()
 
     def state(self) -> OutletState:
         """Always connected."""

@@ -11,6 +11,8 @@ from edgekit_device.publish.outlet import OutletState
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from edgekit_device.publish.outlet import Heard
+
 
 class JsonLines:
     """Writes the documents of the chosen kinds, a line each."""
@@ -36,6 +38,10 @@ class JsonLines:
             self._stream.write(payload.decode("utf-8") + "\n")
             self._stream.flush()
             self._sent += 1
+
+    def heard(self) -> tuple[Heard, ...]:
+        """Nobody answers here."""
+        return ()
 
     def state(self) -> OutletState:
         """Always connected."""

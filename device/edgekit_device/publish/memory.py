@@ -8,6 +8,7 @@ from edgekit_device.publish.outlet import OutletState
 
 if TYPE_CHECKING:
     from edgekit_device.contract.topics import Kind
+    from edgekit_device.publish.outlet import Heard
 
 
 class Memory:
@@ -33,6 +34,10 @@ class Memory:
     def send(self, kind: Kind, payload: bytes) -> None:
         """Keep a document."""
         self.sent.append((kind, payload))
+
+    def heard(self) -> tuple[Heard, ...]:
+        """Nobody answers here."""
+        return ()
 
     def state(self) -> OutletState:
         """Always connected."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from edgekit_device.contract.desired import Desired, Watch
     from edgekit_device.contract.topics import Kind
 
 
@@ -15,8 +17,8 @@ class OutletState(NamedTuple):
         connected: Whether messages leave now.
         reason: Why not, with the remedy; None while connected.
         sent: Messages handed over and, on MQTT, acknowledged by the broker.
-        waiting: Messages held back until the link is there again.
-        lost: Messages that did not fit into memory while the link was away.
+        waiting: Messages that the broker does not have, in memory and on disk.
+        lost: Messages given up because neither memory nor disk had room.
     """
 
     connected: bool
@@ -24,6 +26,17 @@ class OutletState(NamedTuple):
     sent: int
     waiting: int
     lost: int
+
+
+class Notice(NamedTuple):
+    """Something that the publisher wants said as an event of the board."""
+
+    kind: str
+    reason: str | None
+    detail: Mapping[str, Any]
+
+
+Heard: TypeAlias = "Notice | Desired | Watch"
 
 
 class Outlet(Protocol):
@@ -38,7 +51,11 @@ class Outlet(Protocol):
         ...
 
     def send(self, kind: Kind, payload: bytes) -> None:
-        """Hand over one document; never waits for the link."""
+        """Hand over one document; never waits for the link or the disk."""
+        ...
+
+    def heard(self) -> Sequence[Heard]:
+        """What came back since the last call: notices to be made events, and what the host asks for."""
         ...
 
     def state(self) -> OutletState:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from edgekit_device import vision
 from edgekit_device.contract.errors import ShapeError, SourceBrokenError, SourceUnavailableError
-from edgekit_device.sources.frame import Frame, Pacer, Source, SourceOptions
+from edgekit_device.sources.frame import Anonymous, Frame, Pacer, Source, SourceOptions
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 
 
-class ImagesSource:
+class ImagesSource(Anonymous):
     """Every readable picture of a folder once, or for ever with ``loop``; unreadable ones are skipped.
 
     Attributes:
@@ -28,7 +28,7 @@ class ImagesSource:
             raise SourceUnavailableError(self._name, f"holds no picture ({', '.join(sorted(SUFFIXES))})")
         self.live = options.realtime
         self.pace_s = 1.0 / options.fps
-        self._pacer = Pacer(self.pace_s) if options.realtime else None
+        self._pacer = Pacer(self.pace_s if options.realtime else 0.0)
         self._loop = options.loop
         self._at = self._count = 0
         self.skipped: list[str] = []
@@ -39,7 +39,7 @@ class ImagesSource:
         Raises:
             SourceBrokenError: Not one file of the folder could be decoded.
         """
-        while True:
+        while not self._pacer.closed:
             if self._at == len(self._files):
                 if self._count == 0:
                     raise SourceBrokenError(self._name, f"none of {len(self._files)} pictures could be read")
@@ -53,14 +53,15 @@ class ImagesSource:
             except (ShapeError, OSError):
                 self.skipped.append(file.name)
                 continue
-            if self._pacer:
-                self._pacer.wait()
+            self._pacer.wait()
             frame = Frame(pixels, "RGB", time.monotonic(), self._count)
             self._count += 1
             return frame
+        return None
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """End a read that waits."""
+        self._pacer.close()
 
 
 def open_images(argument: str, options: SourceOptions) -> Source:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit_device.contract.errors import SourceUnavailableError
-from edgekit_device.sources.frame import Frame, Pacer, Source, SourceOptions
+from edgekit_device.sources.frame import Anonymous, Frame, Pacer, Source, SourceOptions
 
 if TYPE_CHECKING:
     from edgekit_device.vision import Pixels
@@ -36,7 +36,7 @@ def pan(photo: Pixels, share: float) -> Pixels:
     return np.ascontiguousarray(photo[top : top + height, left : left + width])
 
 
-class SampleSource:
+class SampleSource(Anonymous):
     """Plays each photo for two seconds, for ever, at the wanted frame rate."""
 
     live = True
@@ -50,9 +50,11 @@ class SampleSource:
         self._per_photo = max(2, round(SECONDS_PER_PHOTO * options.fps))
         self._count = 0
 
-    def read(self) -> Frame:
-        """The next frame; never ends."""
+    def read(self) -> Frame | None:
+        """The next frame; None once it is closed."""
         self._pacer.wait()
+        if self._pacer.closed:
+            return None
         photo = self._photos[self._count // self._per_photo % len(self._photos)]
         # A still between two steps of the pan would look frozen: one pixel carries the frame number.
         pixels = pan(photo, self._count % self._per_photo / self._per_photo)
@@ -62,7 +64,8 @@ class SampleSource:
         return frame
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """End a read that waits."""
+        self._pacer.close()
 
 
 def open_sample(argument: str, options: SourceOptions) -> Source:

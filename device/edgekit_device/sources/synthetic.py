@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit_device.contract.errors import UsageError
-from edgekit_device.sources.frame import Frame, Pacer, Source, SourceOptions
+from edgekit_device.sources.frame import Anonymous, Frame, Pacer, Source, SourceOptions, synthetic_options
 
 if TYPE_CHECKING:
     from edgekit_device.vision import Pixels
@@ -16,16 +15,12 @@ if TYPE_CHECKING:
 _BLOCK = 16
 
 
-class SyntheticSource:
+class SyntheticSource(Anonymous):
     """Coloured blocks that drift by one pixel a frame, with sensor noise in one row, so that no two are equal."""
 
     live = True
 
     def __init__(self, options: SourceOptions) -> None:
-        if options.width < _BLOCK or options.height < _BLOCK:
-            raise UsageError(f"a synthetic frame is at least {_BLOCK} x {_BLOCK} pixels")
-        if options.fps <= 0:
-            raise UsageError("a synthetic source needs a frame rate above 0")
         self.pace_s = 1.0 / options.fps
         self._width = options.width
         self._random = np.random.default_rng(options.seed)
@@ -37,9 +32,11 @@ class SyntheticSource:
         self._pacer = Pacer(self.pace_s)
         self._count = 0
 
-    def read(self) -> Frame:
-        """The next frame; never ends."""
+    def read(self) -> Frame | None:
+        """The next frame; None once it is closed."""
         self._pacer.wait()
+        if self._pacer.closed:
+            return None
         shift = self._count % self._period
         pixels = self._scene[:, shift : shift + self._width].copy()
         pixels[0] = self._random.integers(0, 256, pixels.shape[1:], np.uint8)
@@ -48,7 +45,8 @@ class SyntheticSource:
         return frame
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """End a read that waits."""
+        self._pacer.close()
 
 
 def open_synthetic(argument: str, options: SourceOptions) -> Source:
@@ -57,13 +55,4 @@ def open_synthetic(argument: str, options: SourceOptions) -> Source:
     Raises:
         UsageError: The argument is not of that form.
     """
-    if argument:
-        size, _, rate = argument.partition("@")
-        try:
-            width, height = (int(n) for n in size.split("x"))
-            options = SourceOptions(
-                width=width, height=height, fps=float(rate) if rate else options.fps, seed=options.seed
-            )
-        except ValueError as cause:
-            raise UsageError(f"synthetic:{argument}: write synthetic:640x480@30") from cause
-    return SyntheticSource(options)
+    return SyntheticSource(synthetic_options(argument, options))

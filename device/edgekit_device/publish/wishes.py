@@ -1,0 +1,69 @@
+"""What the host asks of a board, what the board makes of it, and how it says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgekit_device.contract.desired import WATCH_S, Desired, Watch
+from edgekit_device.contract.reported import Reported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NOT_LIVE = "this version takes it from device.toml or the bundle only"
+_NO_UPDATES = "this board does not update over the air yet; flash it"
+
+
+class Wishes:
+    """Follows `desired` and `watch`; times are monotonic and given.
+
+    Args:
+        interval_s: Seconds between Readings that the board was started with.
+    """
+
+    def __init__(self, interval_s: float) -> None:
+        self._own_s = interval_s
+        self._desired = Desired()
+        self._watch_s, self._watched_until_s = interval_s, 0.0
+
+    def hear(self, wish: Desired | Watch, now_s: float) -> None:
+        """Take a wish; a watcher who stops asking is forgotten after a minute at most."""
+        if isinstance(wish, Watch):
+            self._watch_s = wish.interval_s
+            self._watched_until_s = now_s + min(wish.seconds, WATCH_S)
+        else:
+            self._desired = wish
+
+    def interval_s(self, now_s: float) -> float:
+        """Seconds between Readings now: never slower for being watched."""
+        settled = self.settled_s
+        return min(settled, self._watch_s) if now_s < self._watched_until_s else settled
+
+    @property
+    def settled_s(self) -> float:
+        """Seconds between Readings when nobody watches."""
+        return self._own_s if self._desired.interval_s is None else self._desired.interval_s
+
+    def refused(self, bundle: str | None) -> Mapping[str, str]:
+        """What of `desired` this board does not follow, and why.
+
+        Args:
+            bundle: What runs.
+        """
+        wanted = self._desired
+        found = {key: _NOT_LIVE for key in ("thresholds", "region") if getattr(wanted, key) is not None}
+        if wanted.bundle is not None and wanted.bundle != bundle:
+            found["bundle"] = _NO_UPDATES
+        return found
+
+    def reported(self, boot: str, bundle: str | None, delegate: str | None, reason: str | None) -> Reported:
+        """The document that answers `desired`.
+
+        Args:
+            boot: This start of the board.
+            bundle: What runs.
+            delegate: The rung that serves; None before it does.
+            reason: Trouble in words.
+        """
+        health = "serving" if delegate else "trouble" if reason else "starting"
+        return Reported(boot, bundle, health, reason, self.settled_s, refused=self.refused(bundle))

@@ -1,0 +1,66 @@
+"""Real runs for tests: `edgekit-device run` as a process of its own, and what it printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Run:
+    """A run that has ended."""
+
+    code: int
+    readings: list[dict[str, Any]]
+    said: str
+
+
+def start(bundle: Path, public: Path, *words: str, **kwargs: Any) -> subprocess.Popen[str]:
+    """Start a run; stdout carries Readings."""
+    # What one test finds out about a model must not reach the next.
+    home = bundle.parent / "state"
+    kwargs["env"] = {**os.environ, "XDG_STATE_HOME": str(home), **kwargs.get("env", {})}
+    command = [sys.executable, "-m", "edgekit_device", "run", "--bundle", str(bundle), "--pubkey", str(public)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **kwargs}
+    return subprocess.Popen([*command, "--json", *words], stdin=subprocess.DEVNULL, **pipes)
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float = 60.0) -> Run:
+    """Wait for its end."""
+    out, err = process.communicate(timeout=timeout_s)
+    return Run(process.returncode, [json.loads(line) for line in out.splitlines()], err)
+
+
+def run(bundle: Path, public: Path, *words: str, timeout_s: float = 60.0) -> Run:
+    """Run to the end."""
+    return finish(start(bundle, public, *words), timeout_s)
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of a process's children."""
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in found.read_text().split()] if found.exists() else []
+
+
+def worker_of(process: subprocess.Popen[str], unlike: int | None = None, timeout_s: float = 20.0) -> int:
+    """Pid of the run's worker, waiting for one that is not `unlike`."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        for pid in children(process.pid):
+            if pid != unlike and b"edgekit_device.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        time.sleep(0.02)
+    raise AssertionError("no worker came")
+
+
+def stop(process: subprocess.Popen[str]) -> Run:
+    """Ask it to stop as systemd would."""
+    os.kill(process.pid, signal.SIGTERM)
+    return finish(process)

@@ -1,0 +1,191 @@
+"""`edgekit fleet`: collect, status, export, simulate."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgekit.cli.terminal import print_json
+
+if TYPE_CHECKING:
+    from edgekit.fleet.snapshot import FleetSnapshot
+    from edgekit.fleet.swarm import SwarmResult
+
+HELP = "Watch boards: collect what they send, ask what is stored, export it, simulate a fleet."
+BROKER, STORE = "mqtt://127.0.0.1:1883", "fleet.db"
+
+app = typer.Typer(help=HELP, rich_markup_mode=None, no_args_is_help=True)
+
+_Broker = Annotated[str, typer.Option(envvar="EDGEKIT_BROKER", help="mqtt://HOST:PORT, or mqtts:// for TLS.")]
+_Store = Annotated[
+    str, typer.Option(envvar="EDGEKIT_STORE", help="A file for SQLite, or postgresql://USER@HOST/DATABASE.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="One object on stdout.")]
+
+
+@app.command(help="Store what boards send and acknowledge it; run it on several machines with one PostgreSQL to grow.")
+def collect(
+    broker: _Broker = BROKER,
+    store: _Store = STORE,
+    name: Annotated[str | None, typer.Option(help="This collector's own name (default: the machine's).")] = None,
+    alone: Annotated[bool, typer.Option("--alone", help="Take every message; share with no other collector.")] = False,
+    keep_days: Annotated[float, typer.Option(help="How long single Readings are kept.", min=0.01)] = 30.0,
+    ack_s: Annotated[float, typer.Option(help="Longest wait before boards hear what is stored.", min=0.1)] = 30.0,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long (default: when interrupted).")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Run the verb; see its help."""
+    from edgekit.fleet.operation import Duty, default_name, report
+    from edgekit.fleet.operation import collect as run
+    from edgekit.fleet.retention import Keep
+    from edgekit_device.publish.broker_url import parse_broker_url
+
+    duty = Duty(name=name or default_name(), alone=alone, keep=Keep(raw_days=keep_days), ack_s=ack_s)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if seconds is not None:
+        timer = threading.Timer(seconds, stop.set)
+        timer.daemon = True
+        timer.start()
+
+    def say(latest: FleetSnapshot) -> None:
+        if not as_json:
+            typer.echo(_line(report(latest)))
+
+    done = run(parse_broker_url(broker), store_url(store), duty, stop, say)
+    if as_json:
+        print_json(report(done))
+    else:
+        typer.echo(f"{_line(report(done))}\nnext: edgekit fleet status --store {store}")
+
+
+@app.command(help="What is stored: boards, online, messages, gaps, and what came late or was dropped.")
+def status(store: _Store = STORE, as_json: _Json = False) -> None:
+    """Run the verb; see its help."""
+    from edgekit.fleet.operation import status as ask
+
+    found = ask(store_url(store, must_exist=True))
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(f"{found['online']} of {found['boards']} boards online")
+    typer.echo(f"{found['stored']} messages stored, {found['rows']} of them still here as rows")
+    typer.echo(f"{found['gaps']} missing, {found['dropped']} dropped by boards for space, {found['rejected']} rejected")
+    late = f"{found['delayed']} came late, {found['late']} more than a week late, {found['ahead']} from the future"
+    typer.echo(late)
+    typer.echo(f"next: edgekit fleet export --store {store} -o readings.csv")
+
+
+@app.command(help="Write Readings to a CSV or Parquet file.")
+def export(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file.")],
+    store: _Store = STORE,
+    kind: Annotated[str | None, typer.Option("--format", help="csv or parquet (default: by the file's name).")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Made at that time or later: 2026-11-22 or 2026-11-22T10:00.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Made before that time; times are UTC.")] = None,
+    site: Annotated[str | None, typer.Option(help="Only this site.")] = None,
+    device: Annotated[str | None, typer.Option(help="Only boards of this id.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Run the verb; see its help."""
+    from edgekit.fleet.export import export as write
+    from edgekit.fleet.store import Store
+
+    kind = kind or ("parquet" if output.suffix == ".parquet" else "csv")
+    with Store(store_url(store, must_exist=True)) as opened:
+        rows = write(opened, output, kind, since=_time(since), until=_time(until), site=site, device=device)
+    if as_json:
+        print_json({"path": str(output), "format": kind, "rows": rows})
+    else:
+        typer.echo(f"{output}: {rows} Readings as {kind}")
+
+
+@app.command(help="Boards that are not there: they send, reboot, vanish and come back, until all is acknowledged.")
+def simulate(
+    boards: Annotated[int, typer.Option("-n", "--boards", help="How many.", min=1, max=20_000)],
+    rate: Annotated[float, typer.Option(help="Readings per second and board.", min=0.001, max=100)] = 0.1,
+    seconds: Annotated[float, typer.Option(help="How long they make Readings.", min=0.1)] = 60.0,
+    broker: Annotated[
+        str | None,
+        typer.Option(envvar="EDGEKIT_BROKER", help="mqtt://HOST:PORT (default: one of its own, with a collector)."),
+    ] = None,
+    calm: Annotated[bool, typer.Option("--calm", help="They never reboot, vanish, overheat or lose the time.")] = False,
+    wait: Annotated[float, typer.Option(help="Longest wait for the acks at the end.", min=0)] = 180.0,
+    patience: Annotated[float, typer.Option(help="Seconds without an ack before a message is sent again.")] = 60.0,
+    prefix: Annotated[str, typer.Option(help="How the boards' ids begin; two runs at once need two.")] = "board",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same boards.")] = 0,
+    ledger: Annotated[Path | None, typer.Option(help="Write what was made, for comparing with a store.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Run the verb; see its help."""
+    from edgekit.fleet.simulated_fleet import simulate_fleet
+    from edgekit.fleet.simulation import CALM, Habits
+    from edgekit.fleet.swarm import SwarmOptions
+    from edgekit_device.publish.broker_url import parse_broker_url
+
+    usual = CALM if calm else Habits()
+    habits = Habits(**{**asdict(usual), "rate_hz": rate})
+    shown = not as_json and sys.stderr.isatty()
+
+    def say(result: SwarmResult) -> None:
+        if shown:
+            text = f"{result.made} made, {result.sent} sent, {result.acked} acknowledged"
+            sys.stderr.write(f"\r{text}{f'  ({result.problem})' if result.problem else ''}\033[K")
+
+    done = simulate_fleet(
+        parse_broker_url(broker) if broker else None,
+        boards,
+        habits=habits,
+        options=SwarmOptions(seconds=seconds, wait_s=wait, patience_s=patience),
+        prefix=prefix,
+        seed=seed,
+        ledger_path=ledger,
+        progress=say,
+    )
+    if shown:
+        sys.stderr.write("\n")
+    if as_json:
+        print_json({key: value for key, value in asdict(done).items() if key != "problem"})
+    else:
+        typer.echo(f"{done.boards} boards: {done.made} made, {done.sent} sent, {done.acked} acknowledged")
+
+
+def store_url(store: str, *, must_exist: bool = False) -> str:
+    """An SQLAlchemy URL; a plain path is a SQLite file."""
+    from edgekit.errors import UsageError
+    from edgekit.fleet.database import sqlite_url
+
+    if "://" in store:
+        return store
+    path = Path(store).expanduser()
+    if must_exist and not path.exists():
+        raise UsageError(f"{store}: there is no such store; name one with --store, or collect into it first")
+    return sqlite_url(path)
+
+
+def _time(text: str | None) -> datetime | None:
+    from edgekit.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as cause:
+        raise UsageError(f"{text!r} is no time; write it like 2026-11-22 or 2026-11-22T10:00 (UTC)") from cause
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _line(found: dict[str, object]) -> str:
+    lag = f", {found['lag_p99_ms']} ms p99 from made to stored" if found["lag_p99_ms"] is not None else ""
+    problem = f"\n  {found['problem']}" if found["problem"] else ""
+    return f"{found['online']} of {found['boards']} boards online, {found['stored']} stored{lag}{problem}"

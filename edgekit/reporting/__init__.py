@@ -1,0 +1,1 @@
+"""What was measured, put so that a person sees it: tables, pictures, benches."""

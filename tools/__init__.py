@@ -1,0 +1,1 @@
+"""Run by people, never imported by the packages."""

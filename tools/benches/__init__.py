@@ -1,0 +1,1 @@
+"""What makes docs/results/, one module each, with ``run(arguments) -> None``."""

@@ -1,0 +1,1 @@
+"""The long reliability gates, one module each, with ``run(arguments) -> dict``."""

@@ -1,0 +1,69 @@
+"""Facts that stand on top of every page in docs/results/: command, date, commit, machine, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+
+
+def commit() -> str:
+    """The commit that was measured, with a mark when the tree was changed since."""
+    try:
+        name = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{name}{' and uncommitted changes' if changed else ''}"
+
+
+def versions(*packages: str) -> str:
+    """Installed versions, e.g. ``keras 3.15.1, numpy 2.4.6``."""
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def machine() -> str:
+    """Architecture, cores, memory and processor, without the host's name."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor() or "unknown processor",
+    )
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{platform.machine()}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, {model}"
+
+
+def heading(title: str, command: str, *packages: str) -> list[str]:
+    """The first lines of a results page."""
+    return [
+        f"# {title}",
+        "",
+        f"    {command}",
+        "",
+        f"Measured {datetime.now(UTC):%Y-%m-%d} at commit {commit()}; {machine()}; Python {platform.python_version()};",
+        f"{versions(*packages)}. The machine is shared: seconds are what this run took, ratios are what holds.",
+        "",
+    ]
