@@ -48,7 +48,7 @@ $(VENV)/stamp-mediapipe: $(VENV)/stamp-dev
 	@touch $@
 $(VENV)/stamp-oracle: $(VENV)/stamp-dev
 	$(PYTHON) -m venv $(VENV)-oracle
-	$(VENV)-oracle/bin/python -m pip install --quiet 'torch==2.13.0' 'numpy<3' --group oracle
+	$(BIN)/python -m pip --python $(VENV)-oracle/bin/python install --quiet 'torch==2.13.0' 'numpy<3' --group oracle
 	@touch $@
 
 demo: $(VENV)/stamp-demo
