@@ -72,11 +72,13 @@ def test_the_simulated_integers_are_those_of_the_kernels(toy: Toy, graph: FloatG
     assert np.abs(values[graph.nodes[-1].output] - real).mean() < QUANTA
 
 
-def test_rounding_with_feedback_beats_rounding_one_by_one_and_keeps_every_scale() -> None:
+@pytest.mark.parametrize("size", [24, 256])
+def test_rounding_with_feedback_beats_rounding_one_by_one_and_keeps_every_scale(size: int) -> None:
     rng = np.random.default_rng(0)
-    # What convolutions read: 24 inputs that move together in six ways.
-    inputs = rng.normal(size=(500, 6)) @ rng.normal(size=(6, 24)) + rng.normal(size=(500, 24)) / 10
-    moment, weights = inputs.T @ inputs / len(inputs), rng.normal(size=(10, 24))
+    # What convolutions read: inputs that move together in a quarter as many ways; 256 of them are two blocks.
+    inputs = rng.normal(size=(1000, size // 4)) @ rng.normal(size=(size // 4, size))
+    inputs += np.abs(inputs).mean() * rng.normal(size=(1000, size)) / 20
+    moment, weights = inputs.T @ inputs / len(inputs), rng.normal(size=(10, size))
     scales = channel_scales(weights)
     chosen, plain = round_together(weights, moment, scales), nearest(weights, scales)
     wrong = [np.mean((inputs @ (weights - found).T) ** 2) for found in (chosen, plain)]

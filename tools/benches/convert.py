@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,6 +79,8 @@ ROWS = [
         )
     ),
 ]
+# Made by _measure_tfmot.
+TFMOT = _lite0("tfmot", "TFMOT 0.8.1, weights frozen")
 COUNTS = (8, 16, 32, 64, 128)
 
 
@@ -87,6 +91,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "demo" / "bench-convert")
     parser.add_argument("--rows", default="", help="only these, with commas; 'counts' for the table of crops")
     parser.add_argument("--torch", type=Path, help="a Python with torch and efficientnet-lite-pytorch")
+    parser.add_argument("--tfmot", type=Path, help="a folder with tensorflow-model-optimization, tf_keras and dm-tree")
     args = parser.parse_args(arguments)
     args.work.mkdir(parents=True, exist_ok=True)
     wanted = [name for name in args.rows.split(",") if name]
@@ -99,6 +104,8 @@ def run(arguments: Sequence[str]) -> None:
                 _measure_count(count, args.work, args.photos)
         if args.torch and (not wanted or "torch" in wanted):
             _measure_torch(args.torch, args.work, args.photos)
+        if args.tfmot and (not wanted or "tfmot" in wanted):
+            _measure_tfmot(args.tfmot, args.work, args.photos)
         if not wanted or "time" in wanted:
             _time_all(args.work)
     _write_page(args.work)
@@ -179,13 +186,33 @@ def _measure_torch(python: Path, work: Path, photos: Path) -> None:
         return
     crops = _crops("efficientnet-lite0", photos)
     np.savez(work / "torch-input.npz", pixels=np.stack([crop.pixels for crop in crops]))
-    from edgekit.zoo import find_weights
+    from edgekit.zoo import get_variant
+    from edgekit.zoo.weights import imagenet_file
 
-    weights = find_weights("efficientnet-lite0", "imagenet").source
+    weights = imagenet_file(get_variant("efficientnet-lite0"))
     script = ROOT / "tools" / "benches" / "torch_dynamic.py"
     subprocess.run([str(python), str(script), str(work), str(weights)], check=True)
     table = np.load(work / "torch-scores.npy")
     np.savez(work / "torch-dynamic.npz", scores=table, photos=np.array([crop.photo for crop in crops]))
+
+
+def _measure_tfmot(folder: Path, work: Path, photos: Path) -> None:
+    """TFMOT has no calibration of its own: its quantisers see the crops as training steps, weights frozen."""
+    from edgekit.conversion.calibration import draw_crops, load_images
+    from edgekit.data import data_path
+
+    model = work / "lite0-tfmot.tflite"
+    if not model.exists():
+        crops = draw_crops(load_images(data_path("calibration_data")).images, _preprocess("efficientnet-lite0"))
+        np.savez(work / "tfmot-input.npz", pixels=np.stack([crop.pixels for crop in crops]))
+        script = ROOT / "tools" / "benches" / "tfmot_ranges.py"
+        paths = os.pathsep.join(str(path) for path in (folder, ROOT, ROOT / "device"))
+        subprocess.run(
+            [sys.executable, str(script), str(work)],
+            env={**os.environ, "PYTHONPATH": paths, "TF_USE_LEGACY_KERAS": "1"},
+            check=True,
+        )
+    _score(model, "efficientnet-lite0", work, photos)
 
 
 def _time_all(work: Path) -> None:
@@ -193,7 +220,7 @@ def _time_all(work: Path) -> None:
     from edgekit_device.infer.interpreter import Engine
 
     engines: dict[str, Any] = {}
-    for row in ROWS:
+    for row in (*ROWS, TFMOT):
         model = work / f"{row.name}.tflite"
         if model.exists():
             for rung in ("xnnpack", "builtin"):
@@ -238,16 +265,16 @@ def _introduction(work: Path) -> list[str]:
     return [
         f"Agreement: same top-1 class as the float model of the same variant, on {count} crops of {photos} photos",
         "(docs/results/agreement_photos.toml; one centre crop and two random ones of each) that nothing was calibrated",
-        "or tuned on: the other half of the photos, by SHA-256, chose passes and settings. Interval: 95 %, clustered by",
-        f"photo. Sure: the {sure:.0%} of crops where the float model's best score leads by {_MARGIN} or more. Centre: the",
-        "one crop a photo that a board would see. SQNR: of the scores. ms: median of one inference, one thread, all",
+        "on: the other half of the photos, by SHA-256, chose passes and settings. Interval: 95 %, clustered by photo.",
+        f"Sure: the {sure:.0%} of crops where the float model's best score leads by {_MARGIN} or more. Centre: the one",
+        "crop a photo that a board would see. SQNR: of the scores. ms: median of one inference, one thread, all",
         "models in turn. Seconds: wall clock of `edgekit convert` and, in brackets, its CPU seconds.",
         "",
     ]
 
 
 def _scheme_table(short: str, work: Path, times: dict[str, float]) -> list[str]:
-    rows = [row for row in ROWS if row.name.startswith(f"{short}-") and (work / f"{row.name}.npz").exists()]
+    rows = [row for row in (*ROWS, TFMOT) if row.name.startswith(f"{short}-") and (work / f"{row.name}.npz").exists()]
     if not rows or not (work / f"{short}-float32.npz").exists():
         return []
     lines = [
@@ -312,4 +339,3 @@ def _count_table(work: Path) -> list[str]:
         if any(cells):
             lines.append(f"| {count} | {cells[0]} | {cells[1]} |")
     return [*lines, ""]
-
