@@ -29,6 +29,7 @@ from tools.results import RESULTS, ROOT, heading
 _CROPS = 3
 _ROUNDS = 15
 _MARGIN = 0.1
+_RUINED = "block6d_project"
 PAGE = RESULTS / "convert.md"
 
 
@@ -106,6 +107,8 @@ def run(arguments: Sequence[str]) -> None:
             _measure_torch(args.torch, args.work, args.photos)
         if args.tfmot and (not wanted or "tfmot" in wanted):
             _measure_tfmot(args.tfmot, args.work, args.photos)
+        if not wanted or "blame" in wanted:
+            _measure_blame(args.work)
         if not wanted or "time" in wanted:
             _time_all(args.work)
     _write_page(args.work)
@@ -215,6 +218,69 @@ def _measure_tfmot(folder: Path, work: Path, photos: Path) -> None:
     _score(model, "efficientnet-lite0", work, photos)
 
 
+def _measure_blame(work: Path) -> None:
+    """The default model, one with a scale a tensor, and one where a range was ruined on purpose."""
+    from edgekit.conversion.calibration import draw_crops, load_images
+    from edgekit.conversion.quantisation import find_layers, quantise
+    from edgekit.conversion.ranges import read_ranges, write_ranges
+    from edgekit.conversion.tflite import calibrate
+    from edgekit.data import data_path
+    from edgekit.diagnosis import blame
+    from edgekit_device.infer.flatbuffer import read_model
+
+    ruined = work / "ruined.tflite"
+    if not ruined.exists():
+        spec, data = _preprocess("efficientnet-lite0"), (work / "lite0-float32.tflite").read_bytes()
+        crops = draw_crops(load_images(data_path("calibration_data")).images, spec, limit=32)
+        calibrated = calibrate(data, [crop.pixels for crop in crops], spec)
+        (name,) = find_layers(read_model(calibrated), [_RUINED])
+        low, high = read_ranges(calibrated)[name]
+        ruined.write_bytes(quantise(write_ranges(calibrated, {name: (low / 10, high / 10)}), spec))
+    for name in ("ruined", "lite0-tensor-plain", "lite0-int8-plain"):
+        out = work / f"{name}.blame.json"
+        if not out.exists() and (work / f"{name}.tflite").exists():
+            found = blame(work / f"{name}.tflite", reference=work / "lite0-float32.tflite", preprocess="tf-lite")
+            out.write_text(json.dumps(found.to_json()))
+            print(f"{name}: blamed {found.layers[0].facts.layer}", flush=True)
+
+
+def _blame_tables(work: Path) -> list[str]:
+    lines: list[str] = []
+    for name, what in (
+        ("ruined", f"`{_RUINED}` ruined on purpose: its output range divided by ten"),
+        ("lite0-tensor-plain", "int8, a scale a tensor, without passes"),
+        ("lite0-int8-plain", "int8 without passes"),
+    ):
+        file = work / f"{name}.blame.json"
+        if not file.exists():
+            continue
+        found = json.loads(file.read_text())
+        lines += [
+            f"### {what}",
+            "",
+            "| layer | share of the noise | scores, this layer alone | its own output | outside | remedy | predicted |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for layer in found["layers"][:4]:
+            whole, own = f"{layer['sqnr_db']:.1f} dB", f"{layer['own_sqnr_db']:.1f} dB"
+            lines.append(
+                f"| {layer['layer']} | {layer['share']:.1%} | {whole} | {own} | {layer['saturated']:.1%} "
+                f"| {layer['remedy']} | {layer['predicted_gain_db']:+.1f} dB |"
+            )
+        for swap in found["swapped"]:
+            before, after = found["baseline"], swap["agreement"]
+            lines += [
+                "",
+                f"`{swap['layer']}` back in float: {before['top1']:.1%} -> {after['top1']:.1%} same top-1 on",
+                f"{after['n']} crops of {after['photos']} photos, scores {before['sqnr_db']:.1f} -> "
+                f"{after['sqnr_db']:.1f} dB.",
+            ]
+        lines.append("")
+    return (
+        ["## Which layer", "", "`edgekit verify MODEL --reference FLOAT --blame`, lite0:", "", *lines] if lines else []
+    )
+
+
 def _time_all(work: Path) -> None:
     """One thread each, one inference of each model in turn: a busy machine slows all of them."""
     from edgekit_device.infer.interpreter import Engine
@@ -248,8 +314,7 @@ def _write_page(work: Path) -> None:
     for short in ("lite0", "lite1", "lite2"):
         lines += _scheme_table(short, work, times)
     lines += _count_table(work)
-    notes = RESULTS / "convert.notes.md"
-    lines += [notes.read_text("utf-8").rstrip()] if notes.exists() else []
+    lines += _blame_tables(work)
     PAGE.write_text("\n".join(lines) + "\n", "utf-8")
     print(f"{PAGE} written", flush=True)
 
