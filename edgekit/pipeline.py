@@ -129,6 +129,8 @@ def convert(
     else:
         data = convert_keras(origin.model, pixels, spec, scheme, io, float_model=float_model, progress=progress)
         made = {}
+    # What is judged is what is written, its metadata included.
+    data, names = label_model(data, read_model(data, str(out)), origin, scheme)
     info = read_model(data, str(out))
     verdict = check_structure(info, scheme, io, spec, per_channel=granularity == "channel", mixed=bool(keep_float))
     agreement = None
@@ -143,7 +145,6 @@ def convert(
         )
         verdict = verdict + judge_agreement(agreement, AgreementLimits(top1=None))
     verdict.require(str(out))
-    data, names = label_model(data, info, origin, scheme)
     sidecar = record(out, data, info, origin, scheme, io, time.monotonic() - began)
     sidecar = with_evidence(sidecar, calibrated, held_out, crops, agreement, seed)
     sidecar = replace(sidecar, recipe={**sidecar.recipe, **made})

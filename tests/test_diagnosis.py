@@ -137,7 +137,8 @@ def test_the_remedy_is_the_one_that_leaves_least_and_nothing_is_promised_of_what
     assert choose_remedy(facts("a", 1.0, mended={"x": 0.4, "y": 0.1})) == ("y", 0.1)
     assert choose_remedy(facts("a", 1.0, mended={"x": 0.6})) == (KEEP_FLOAT, 0.0)
     assert choose_remedy(facts("a", 1.0, unevenness=20.0, mended={"x": 0.9})) == ("equalisation", 1.0)
-    assert choose_remedy(facts("a", 1.0)) == (TRAIN, 1.0)
+    assert choose_remedy(facts("a", 1.0, mended={"x": 0.9}), share=0.01) == (TRAIN, 1.0)
+    assert choose_remedy(facts("a", 1.0)) == ("", 1.0)
 
 
 def test_the_predicted_gain_is_what_is_left_of_the_sum() -> None:

@@ -30,6 +30,8 @@ _ALIGNMENT = 16
 # The root table of schema 3: version, operator_codes, subgraphs, description, buffers, metadata_buffer, metadata,
 # signature_defs. All but the first are offsets.
 _ROOT_FIELDS, _BUFFERS, _METADATA = 8, 4, 6
+# Place of the field `offset` in the vtable of a Buffer.
+_BUFFER_OFFSET = 4 + 2 * 1
 # Numbers of the schema's enumerations and unions.
 _RGB, _GRAYSCALE, _UNKNOWN_COLOR = 1, 2, 0
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _NORMALIZATION, _AXIS_LABELS = 1, 2, 1, 2
@@ -194,7 +196,24 @@ def _with_buffer(model: bytes, name: str, content: bytes) -> bytes:
     struct.pack_into("<iI", out, buffer, 6, data - 4 - (buffer + 4))
     struct.pack_into("<I", out, data - 4, len(content))
     out[data : data + len(content)] = content
-    return bytes(out) + model
+    return bytes(out) + _shifted(model, buffers, shift)
+
+
+def _shifted(model: bytes, buffers: Sequence[int], shift: int) -> bytes:
+    """The model with buffers that lie behind the flatbuffer, as litert-quantizer writes them, found again.
+
+    Their offset counts from the start of the file, not from where it stands; 1 is a place not decided yet.
+    """
+    moved = bytearray(model)
+    for at in buffers:
+        vtable = at - struct.unpack_from("<i", model, at)[0]
+        if struct.unpack_from("<H", model, vtable)[0] < _BUFFER_OFFSET + 2:
+            continue
+        slot = struct.unpack_from("<H", model, vtable + _BUFFER_OFFSET)[0]
+        offset = struct.unpack_from("<Q", model, at + slot)[0] if slot else 0
+        if offset > 1:
+            struct.pack_into("<Q", moved, at + slot, offset + shift)
+    return bytes(moved)
 
 
 def _root_fields(model: bytes) -> list[int]:

@@ -17,6 +17,8 @@ EQUALISE = "equalisation"
 
 # A remedy is worth naming when it takes away this share of the layer's noise.
 _WORTH = 0.5
+# A layer with less than this share is one of many: nothing done to it alone is worth its price.
+_LONE = 0.05
 # Widest channel over the median one: beyond it one grid for all channels is mostly empty.
 _UNEVEN = 8.0
 
@@ -56,7 +58,7 @@ class Blamed:
         facts: What was measured.
         share: Of the noise of all layers, 0..1.
         sqnr_db: Of the scores when this layer alone is quantised.
-        remedy: What to do first.
+        remedy: What to do first; empty for a layer on which nothing was tried.
         gain_db: How much the scores' SQNR would rise, if the noise of the layers adds up.
     """
 
@@ -96,7 +98,7 @@ def rank(signal: float, layers: Sequence[LayerFacts]) -> list[Blamed]:
 
 
 def _blamed(signal: float, total: float, facts: LayerFacts) -> Blamed:
-    remedy, left = choose_remedy(facts)
+    remedy, left = choose_remedy(facts, facts.noise / total if total > 0 else 0.0)
     rest = max(total - facts.noise + left, 1e-30)
     return Blamed(
         facts,
@@ -107,22 +109,25 @@ def _blamed(signal: float, total: float, facts: LayerFacts) -> Blamed:
     )
 
 
-def choose_remedy(facts: LayerFacts) -> tuple[str, float]:
+def choose_remedy(facts: LayerFacts, share: float = 1.0) -> tuple[str, float]:
     """The cheapest remedy that takes away half of the layer's noise, and the noise that it leaves.
 
     Without one: equalisation where the channels are uneven (it cannot be tried on one layer alone; nothing is
     promised of it), else the layer stays in float, which takes away all of it; a layer that is at fault only together
-    with many others calls for training.
+    with many others calls for training. Where nothing was tried, nothing is said.
+
+    Args:
+        facts: What was measured.
+        share: Of the noise of all layers.
     """
-    if facts.mended:
-        name, left = min(facts.mended.items(), key=lambda item: item[1])
-        if left <= (1 - _WORTH) * facts.noise:
-            return name, left
+    if not facts.mended:
+        return "", facts.noise
+    name, left = min(facts.mended.items(), key=lambda item: item[1])
+    if left <= (1 - _WORTH) * facts.noise:
+        return name, left
     if facts.unevenness > _UNEVEN:
         return EQUALISE, facts.noise
-    if facts.mended:
-        return KEEP_FLOAT, 0.0
-    return TRAIN, facts.noise
+    return (KEEP_FLOAT, 0.0) if share >= _LONE else (TRAIN, facts.noise)
 
 
 def decibels(signal: float, noise: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekit.conversion.metadata import Facts, with_metadata
 from edgekit.conversion.noise import captured
 from edgekit.conversion.quantisation import Quantisation, find_layers, layer_names, quantise
 from edgekit.conversion.saved_model import load_saved_model, tree_digest
@@ -117,6 +118,32 @@ def test_the_second_engine_gets_the_same_ranges_and_gives_the_same_scores(calibr
     theirs, ours = quantise(calibrated, PREPROCESS, how), quantise(calibrated, PREPROCESS)
     assert read_model(theirs).operator_counts == read_model(ours).operator_counts
     assert np.abs(scores(theirs, toy) - scores(ours, toy)).max() < SCORE_TOLERANCE
+
+
+def with_buffers_behind(data: bytes) -> bytes:
+    """The same model as litert-quantizer writes it: its constants behind the flatbuffer, by offsets into the file."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
+    held = {i: bytes(buffer.data) for i, buffer in enumerate(model.buffers) if buffer.data is not None}
+
+    def packed(start: int) -> bytes:
+        for index, content in held.items():
+            model.buffers[index].data = None
+            model.buffers[index].offset, model.buffers[index].size = start, len(content)
+            start += -(-len(content) // 16) * 16
+        return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+    start = -(-len(packed(1 << 20)) // 16) * 16
+    return packed(start).ljust(start, b"\0") + b"".join(c.ljust(-(-len(c) // 16) * 16, b"\0") for c in held.values())
+
+
+def test_metadata_does_not_lose_buffers_that_lie_behind_the_flatbuffer(calibrated: bytes, toy: Toy) -> None:
+    data = quantise(calibrated, PREPROCESS)
+    behind = with_buffers_behind(data)
+    assert np.array_equal(scores(behind, toy), scores(data, toy))
+    facts = Facts(name="toy", description="", preprocess=PREPROCESS, labels=tuple("abcdefgh"), licence="")
+    assert np.array_equal(scores(with_metadata(behind, facts), toy), scores(data, toy))
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ from edgekit_device.contract.errors import FieldError
 # Keras 3.15 hands numpy 2 its variables by a protocol that numpy deprecates, whenever a model is saved.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
+PHOTOS = Path(__file__).parents[2] / "calibration_data"
 LITE0 = zoo.get_variant("efficientnet-lite0")
 SMALL = Variant(name="small", width=0.25, depth=0.25, resolution=64)
 IMAGE = np.random.default_rng(1).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
@@ -112,12 +113,12 @@ def test_a_package_with_other_bytes_than_pinned_is_refused() -> None:
 
 def test_imagenet_weights_name_a_real_photo() -> None:
     from PIL import Image
-    from skimage import data
 
     weights = zoo.find_weights(LITE0)
     model = zoo.build(LITE0, weights=weights)
     assert weights.labels is not None
-    pixels = np.asarray(Image.fromarray(data.coffee()).resize((224, 224), Image.Resampling.BICUBIC), np.float32)
+    with Image.open(PHOTOS / "coffee.jpg") as coffee:
+        pixels = np.asarray(coffee.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC), np.float32)
     scores = model((pixels[None] - 127.0) / 128.0).numpy()[0]
     assert weights.labels[int(scores.argmax())] == "espresso"
 
