@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit_device.album import Album
 from edgekit_device.contract.clock import utc_text
-from edgekit_device.contract.errors import SourceUnavailableError, UsageError
+from edgekit_device.contract.errors import SourceBrokenError, SourceUnavailableError, UsageError
 from edgekit_device.sources import check_source
 from edgekit_device.sources.frame import SourceOptions
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _LOOKS_PER_S = 10.0
 _QUALITY = 92
 _WAIT_S = 0.2
+_SILENCE_S = 30.0
 _DARK = 0.06  # Brightest of the small picture, 0..1.
 
 
@@ -40,10 +41,12 @@ class Limits:
     Attributes:
         count: Pictures to keep.
         seconds: Longest time; None is for ever.
+        silence_s: Longest wait for a frame: a read that hangs for ever cannot be ended from here, only left.
     """
 
     count: int
     seconds: float | None = None
+    silence_s: float = 30.0
 
 
 def encode(frame: Frame) -> bytes:
@@ -75,15 +78,15 @@ def collect(
         stop: Ends it when set.
 
     Returns:
-        ``kept``, ``seen``, ``bytes``, ``stopped`` (``count``, ``budget``, ``seconds``, ``end`` or ``asked``) and
-        ``reasons``.
+        ``kept``, ``seen``, ``bytes``, ``stopped`` (``count``, ``budget``, ``seconds``, ``silence``, ``end`` or
+        ``asked``) and ``reasons``.
     """
     from edgekit_device.diversity import thumb
 
     reasons: dict[str, int] = {}
     kept = seen = 0
     stopped = "count"
-    began_s = time.monotonic()
+    began_s = last_s = time.monotonic()
     while kept < limits.count:
         if stop is not None and stop.is_set():
             stopped = "asked"
@@ -96,7 +99,11 @@ def collect(
             if capture.finished:
                 stopped = "end"
                 break
+            if time.monotonic() - last_s >= limits.silence_s:
+                stopped = "silence"
+                break
             continue
+        last_s = time.monotonic()
         seen += 1
         looked_s = time.monotonic()
         small = thumb(frame.pixels)
@@ -186,7 +193,7 @@ def capture(args: argparse.Namespace) -> int:
 
     Raises:
         UsageError: A count or a budget that leaves nothing to do.
-        SourceError: No such camera or file, or one that broke.
+        SourceError: No such camera or file, one that broke, or one that gives no frame any more.
         AlbumError: The folder cannot be written.
     """
     if args.count < 1 or not args.budget_mb > 0:
@@ -210,13 +217,18 @@ def capture(args: argparse.Namespace) -> int:
     with _stopped_by_signals(stop):
         thread.start()
         try:
-            result = collect(thread, chooser, album, Limits(args.count, args.seconds), judge, stop)
+            result = collect(thread, chooser, album, Limits(args.count, args.seconds, _SILENCE_S), judge, stop)
         finally:
             thread.stop()
     if troubles.missing:
         raise SourceUnavailableError(args.source, troubles.missing)
     if thread.error is not None:
         raise thread.error
+    if result["stopped"] == "silence":
+        kept = f"{result['kept']} pictures are kept in {args.out}"
+        raise SourceBrokenError(
+            args.source, f"no frame for {_SILENCE_S:.0f} s: plug it in again, then run this again ({kept})"
+        )
     _report(args, result)
     return 0
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgekit_device import collecting
 from edgekit_device.album import MANIFEST, Album
 from edgekit_device.cli import main
 from edgekit_device.contract.errors import AlbumError
@@ -172,3 +173,15 @@ def test_a_run_keeps_no_pictures(tmp_path: Path, workshop: Any, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     assert main(["run", *words, "--json"]) == 0
     assert not [f for f in set(tmp_path.rglob("*")) - before if f.suffix in (".jpg", ".png")]
+
+
+def test_a_read_that_never_returns_ends_with_the_pictures_that_were_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "_SILENCE_S", 1.5)
+    out = tmp_path / "album"
+    words = ["capture", "--json", "--source", "camera:fake", "--fault", "block@1s", "--count", "1000", "-o", str(out)]
+    assert main(words) == 1
+    kept = len(list(out.glob("*.jpg")))
+    assert kept >= 1
+    assert f"{kept} pictures are kept in {out}" in json.loads(capsys.readouterr().out)["message"]

@@ -271,6 +271,18 @@ def test_a_photo_that_was_held_sideways_comes_upright(tmp_path: Path, orientatio
     assert np.abs(frame.pixels[5:15, 5:25].mean(axis=(0, 1)) - RED).max() <= JPEG_ERROR
 
 
+def test_a_pipe_with_a_picture_s_name_blocks_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((8, 8, 3), np.uint8))
+    source = open_source(f"images:{tmp_path}", SourceOptions())
+    frames: list[object] = []
+    reader = threading.Thread(target=lambda: frames.append(source.read()), daemon=True)
+    reader.start()
+    reader.join(10)
+    assert frames
+    assert frames[0] is not None
+
+
 # -- regions -------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgekit_device import vision
 from edgekit_device.contract.errors import ShapeError, SourceBrokenError, SourceUnavailableError
+from edgekit_device.image_headers import read_image_file
 from edgekit_device.sources.frame import Anonymous, Frame, Pacer, Source, SourceOptions
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
@@ -49,7 +50,7 @@ class ImagesSource(Anonymous):
             file = self._files[self._at]
             self._at += 1
             try:
-                pixels = vision.decode_image(file.read_bytes())
+                pixels = vision.decode_image(read_image_file(file))
             except (ShapeError, OSError):
                 self.skipped.append(file.name)
                 continue
