@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,39 +81,49 @@ def frames(process: subprocess.Popen[str], limit_s: float = 60.0) -> dict[str, A
 
 def besiege(bundle: Path, public: Path, count: int, seed: int = 0, kinds: tuple[str, ...] | None = None) -> Siege:
     """Run a board and strike its worker `count` times."""
-    dice, siege = random.Random(seed), Siege()
-    kinds = kinds or (*KILLS, *HANGS)
-    process = runs.start(bundle, public, "--source", "synthetic:160x120@30", "--interval", "0.2", "--threads", "1")
-    try:
-        frames(process)
-        worker = runs.worker_of(process)
-        baseline, pages = descriptors(process.pid), memory_files(process.pid)
-        for number in range(count):
-            kind = kinds[number % len(kinds)] if number < len(kinds) else dice.choice(kinds)
-            time.sleep(dice.uniform(0.0, 0.3))
-            strike(worker, kind)
-            struck = time.monotonic()
-            worker = runs.worker_of(process, unlike=worker, timeout_s=60)
-            # Readings of the old worker may still be in the pipe: only what was made later counts.
-            made = time.time()
-            while _at(frames(process)) < made:
-                pass
-            siege.recovered_s.setdefault(kind, []).append(time.monotonic() - struck)
-            if descriptors(process.pid) > baseline + 2:
-                siege.leaks.append(f"{descriptors(process.pid) - baseline} descriptors after {kind} number {number}")
-            if memory_files(process.pid) > pages:
-                siege.leaks.append(f"shared memory after {kind} number {number}")
-            if zombies(process.pid):
-                siege.leaks.append(f"a zombie after {kind} number {number}")
-    finally:
-        done = runs.stop(process)
-    siege.code = done.code
+    siege, kinds = Siege(), kinds or (*KILLS, *HANGS)
+    words = ("--source", "synthetic:160x120@30", "--interval", "0.2", "--threads", "1")
+    # A file and not a pipe: nobody reads it meanwhile, and two hundred crash reports fill a pipe.
+    with tempfile.TemporaryFile("w+") as said:
+        process = runs.start(bundle, public, *words, stderr=said)
+        try:
+            worker = _strike_all(process, siege, kinds, count, random.Random(seed))
+        finally:
+            siege.code = runs.stop(process).code
+        said.seek(0)
+        lines = said.read().splitlines()
     siege.restarts_named = sum(
-        word in line for line in done.said.splitlines() for word in ("worker_died", "camera_stalled:", "inference_hang")
+        word in line for line in lines for word in ("worker_died", "camera_stalled:", "inference_hang")
     )
     if Path(f"/proc/{worker}").exists():
         siege.leaks.append("the last worker outlived its run")
     return siege
+
+
+def _strike_all(
+    process: subprocess.Popen[str], siege: Siege, kinds: tuple[str, ...], count: int, dice: random.Random
+) -> int:
+    frames(process)
+    worker = runs.worker_of(process)
+    baseline, pages = descriptors(process.pid), memory_files(process.pid)
+    for number in range(count):
+        kind = kinds[number % len(kinds)] if number < len(kinds) else dice.choice(kinds)
+        time.sleep(dice.uniform(0.0, 0.3))
+        strike(worker, kind)
+        struck = time.monotonic()
+        worker = runs.worker_of(process, unlike=worker, timeout_s=60)
+        # Readings of the old worker may still be in the pipe: only what was made later counts.
+        made = time.time()
+        while _at(frames(process)) < made:
+            pass
+        siege.recovered_s.setdefault(kind, []).append(time.monotonic() - struck)
+        if descriptors(process.pid) > baseline + 2:
+            siege.leaks.append(f"{descriptors(process.pid) - baseline} descriptors after {kind} number {number}")
+        if memory_files(process.pid) > pages:
+            siege.leaks.append(f"shared memory after {kind} number {number}")
+        if zombies(process.pid):
+            siege.leaks.append(f"a zombie after {kind} number {number}")
+    return worker
 
 
 def _at(reading: dict[str, Any]) -> float:

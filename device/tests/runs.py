@@ -57,7 +57,8 @@ def worker_of(process: subprocess.Popen[str], unlike: int | None = None, timeout
             if pid != unlike and b"edgekit_device.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return pid
         time.sleep(0.02)
-    raise AssertionError("no worker came")
+    known = children(process.pid)
+    raise AssertionError(f"no worker came within {timeout_s} s; exit {process.poll()}, children {known}")
 
 
 def stop(process: subprocess.Popen[str]) -> Run:
