@@ -11,22 +11,42 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekit.calibration_check import check_calibration
+    from edgekit.compressing import compress
     from edgekit.demonstration import demo
     from edgekit.diagnosis import blame
     from edgekit.evaluation_run import evaluate
     from edgekit.pipeline import bundle, convert, flash, verify
+    from edgekit.report_run import report
     from edgekit.reporting.bench import bench
+    from edgekit.training_run import train
     from edgekit.weight_report import study
 
 __version__ = "0.1.0"
-__all__ = ["bench", "blame", "bundle", "check_calibration", "convert", "demo", "evaluate", "flash", "study", "verify"]
+__all__ = [
+    "bench",
+    "blame",
+    "bundle",
+    "check_calibration",
+    "compress",
+    "convert",
+    "demo",
+    "evaluate",
+    "flash",
+    "report",
+    "study",
+    "train",
+    "verify",
+]
 
 _HOMES = dict.fromkeys(("bundle", "convert", "flash", "verify"), "pipeline") | {
     "bench": "reporting.bench",
     "blame": "diagnosis",
     "check_calibration": "calibration_check",
+    "report": "report_run",
     "study": "weight_report",
+    "compress": "compressing",
     "demo": "demonstration",
+    "train": "training_run",
     "evaluate": "evaluation_run",
 }
 

@@ -113,7 +113,7 @@ def _looks(photos: Photos, progress: Progress | None) -> list[Look]:
 def _stability(model: Path, photos: Photos, preprocess: str | None, seed: int, progress: Progress | None) -> Stability:
     from edgekit.artefacts import read_sidecar
     from edgekit.compression.graph import FloatGraph
-    from edgekit.compression.simulation import Batch, run
+    from edgekit.compression.simulation import FIXED_GRID, Batch, run
     from edgekit.conversion.calibration import draw_crops
     from edgekit.conversion.noise import load_tensorflow
     from edgekit.conversion.stability import two_halves
@@ -128,7 +128,12 @@ def _stability(model: Path, photos: Photos, preprocess: str | None, seed: int, p
     lows: dict[int, list[Batch]] = {}
     highs: dict[int, list[Batch]] = {}
 
+    # Where ReLU6 clips, any crop reaches both ends, and a softmax's range is fixed: they say nothing of the photos.
+    fixed = {node.output for node in graph.nodes if node.activation == "relu6" or node.kind in FIXED_GRID}
+
     def look(index: int, values: Batch) -> None:
+        if index in fixed:
+            return
         axes = tuple(range(1, values.ndim))
         lows.setdefault(index, []).append(values.min(axis=axes))
         highs.setdefault(index, []).append(values.max(axis=axes))

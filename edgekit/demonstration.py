@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from edgekit_device.contract.preprocess import Preprocess
 if TYPE_CHECKING:
     from edgekit.fleet.collector import Collector
     from edgekit.fleet.snapshot import FleetSnapshot
+    from edgekit.fleet.watched import Watched
     from edgekit.pipeline import Conversion
 
 VARIANT = "efficientnet-lite0"
@@ -45,6 +46,7 @@ class DemoResult:
         p95_ms: 95th percentile of the same.
         made: Messages that the board numbered: Readings and events.
         stored: Of these, rows in the database.
+        dashboard: The dashboard answered, and showed the board.
         stages_s: Seconds that each stage took.
     """
 
@@ -60,6 +62,7 @@ class DemoResult:
     delegate: str | None = None
     made: int = 0
     stored: int = 0
+    dashboard: bool = False
     stages_s: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -77,6 +80,8 @@ def demo(
     say: Callable[[str, str], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     watch: Watch | None = None,
+    opened: Callable[[str], None] | None = None,
+    stay: Callable[[DemoResult], None] | None = None,
 ) -> DemoResult:
     """Run the whole line.
 
@@ -87,6 +92,8 @@ def demo(
         progress: Called with (stage, done, total) during conversion.
         watch: Given a function that takes a snapshot of the fleet and one that says whether the board still runs;
             returns when it does not. By default nothing is shown.
+        opened: Told the dashboard's address once it answers.
+        stay: Called with the result at the end, while the dashboard still answers.
 
     Raises:
         EdgeKitError: A stage failed; nothing after it was run.
@@ -114,8 +121,10 @@ def demo(
         written = pipeline.bundle(made.path, out=place / "lite0-1.0.0.edgekit", sign=key.path)
     tell("bundle", f"{written.manifest.bundle_id}, signed by {written.key_id}")
     from edgekit.fleet.broker import EmbeddedBroker
+    from edgekit.fleet.watched import watched
 
-    with EmbeddedBroker() as broker:
+    with ExitStack() as stack:
+        broker = stack.enter_context(EmbeddedBroker())
         with _stage(result, "flash"):
             settings = {"broker": broker.address.url, "site": "home", "id": "demo", "interval_s": 1.0}
             pipeline.flash(written.path, [f"dir:{place / 'board'}"], settings=settings, public_key=key.public_path)
@@ -124,9 +133,17 @@ def demo(
             clip = film(place / "clip.avi")
         tell("film", f"{clip}: real photos in motion, {WIDTH} x {HEIGHT}, {FPS} frames/s")
         with _stage(result, "run"):
-            _run_and_watch(result, broker, clip, seconds, watch)
-    tell("run", f"{result.fps:.1f} FPS on {result.delegate}, {result.stored} of {result.made} messages stored")
-    write_json(place / "result.json", result.to_json())
+            running = stack.enter_context(
+                watched(place, broker.address, "This is the demo: one board, on this machine.")
+            )
+            tell("monitor", f"dashboard at {running.url}")
+            if opened:
+                opened(running.url)
+            _run_and_watch(result, running, clip, seconds, watch)
+        tell("run", f"{result.fps:.1f} FPS on {result.delegate}, {result.stored} of {result.made} messages stored")
+        write_json(place / "result.json", result.to_json())
+        if stay:
+            stay(result)
     return result
 
 
@@ -201,31 +218,37 @@ def _side_by_side(made: Conversion) -> list[dict[str, Any]]:
     return rows
 
 
-def _run_and_watch(result: DemoResult, broker: Any, clip: Path, seconds: float, watch: Watch | None) -> None:
-    from edgekit.fleet.collector import Collector, CollectorOptions
-    from edgekit.fleet.database import sqlite_url
-    from edgekit.fleet.store import Store
-
-    with Store(sqlite_url(result.folder / "fleet.db")) as store:
-        options = CollectorOptions(batch_s=0.2, ack_s=2.0)
-        with Collector(broker.address, store, options) as collector:
-            board = _start_board(result.folder, clip, seconds)
-            try:
-                if watch:
-                    watch(collector.latest, lambda: board.poll() is None)
-                code = board.wait(seconds + _START_LIMIT_S + _STOP_LIMIT_S)
-            except subprocess.TimeoutExpired as cause:
-                raise DemoError("run", "the board did not stop; see board.log") from cause
-            finally:
-                if board.poll() is None:
-                    board.kill()
-                    board.wait()
-            if code != 0:
-                raise DemoError("run", f"the board ended with exit code {code}: {_last_line(result.folder)}")
-            lines = _readings(result.folder)
-            _wait_for_rows(collector, lines)
-            result.stored = collector.latest().stored
+def _run_and_watch(result: DemoResult, running: Watched, clip: Path, seconds: float, watch: Watch | None) -> None:
+    board = _start_board(result.folder, clip, seconds)
+    try:
+        if watch:
+            watch(running.collector.latest, lambda: board.poll() is None)
+        code = board.wait(seconds + _START_LIMIT_S + _STOP_LIMIT_S)
+    except subprocess.TimeoutExpired as cause:
+        raise DemoError("run", "the board did not stop; see board.log") from cause
+    finally:
+        if board.poll() is None:
+            board.kill()
+            board.wait()
+    if code != 0:
+        raise DemoError("run", f"the board ended with exit code {code}: {_last_line(result.folder)}")
+    lines = _readings(result.folder)
+    _wait_for_rows(running.collector, lines)
+    result.stored = running.collector.latest().stored
     _note_readings(result, lines)
+    _look(result, running.url)
+
+
+def _look(result: DemoResult, url: str) -> None:
+    """Open the page as a browser does: the board must stand on the wall."""
+    from edgekit.fleet.watched import shows
+
+    try:
+        result.dashboard = shows(url, "/boards/home/demo", _ACK_LIMIT_S)
+    except OSError as cause:
+        raise DemoError("monitor", f"the dashboard does not answer: {cause}") from cause
+    if not result.dashboard:
+        raise DemoError("monitor", "the dashboard does not show the board")
 
 
 def _start_board(folder: Path, clip: Path, seconds: float) -> subprocess.Popen[bytes]:

@@ -27,9 +27,36 @@ Progress = Callable[[str, int, int], None]
 
 # Every activation of every crop is kept in memory: 30 MB a crop for lite0, 90 for lite4.
 _CROPS = 12
-_REMEDIES = 5
+_REMEDIES = 6
+_BINS = 48
+_CHUNK = 16
 _JUDGES = 96
 _OPERATORS = ("convolution", "depthwise", "MatMul", "Conv2D", "DepthwiseConv2d")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What values a layer puts out in float, and the grid that its integers have for them.
+
+    Attributes:
+        layer: Its name.
+        low: Left edge of the first bin.
+        high: Right edge of the last.
+        counts: Values in each bin of equal width.
+        grid_low: Least value of the grid; what lies below is cut off.
+        grid_high: Greatest value of it.
+    """
+
+    layer: str
+    low: float
+    high: float
+    counts: tuple[int, ...]
+    grid_low: float
+    grid_high: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in a report."""
+        return {**vars(self), "counts": list(self.counts)}
 
 
 @dataclass(frozen=True)
@@ -39,6 +66,7 @@ class Blame:
     Attributes:
         crops: Crops that the layers were measured on.
         layers: The worst first.
+        spreads: Values of the worst layers, in the same order.
         baseline: Agreement with float of the model as it is; None if nothing was swapped.
         swapped: (layer, agreement) with that layer alone back in float.
         unmatched: Layers of the float model that the quantised one does not have, or has in float.
@@ -46,6 +74,7 @@ class Blame:
 
     crops: int
     layers: tuple[Blamed, ...]
+    spreads: tuple[Spread, ...]
     baseline: Agreement | None
     swapped: tuple[tuple[str, Agreement], ...]
     unmatched: tuple[str, ...]
@@ -55,6 +84,7 @@ class Blame:
         return {
             "crops": self.crops,
             "layers": [layer.to_json() for layer in self.layers],
+            "spreads": [spread.to_json() for spread in self.spreads],
             "baseline": self.baseline.to_json() if self.baseline else None,
             "swapped": [{"layer": name, "agreement": found.to_json()} for name, found in self.swapped],
             "unmatched": list(self.unmatched),
@@ -105,13 +135,13 @@ def blame(
         )
     photos = load_images(Path(images) if images else data_path("calibration_data"), progress=progress, least=1)
     crops = draw_crops(photos.images, spec, seed=seed, limit=_JUDGES, progress=progress)
-    layers = _ranked(graph, pairs, crops[:: max(1, len(crops) // _CROPS)][:_CROPS], spec, progress)
+    layers, spreads = _ranked(graph, pairs, crops[:: max(1, len(crops) // _CROPS)][:_CROPS], spec, progress)
     baseline: Agreement | None = None
     swapped: tuple[tuple[str, Agreement], ...] = ()
     if swaps:
         baseline, swapped = _swap_back(graph, pairs, data, info, layers[:swaps], crops, spec, progress)
     missing = tuple(_name(graph, node.index) for node in graph.nodes if node.index not in pairs)
-    return Blame(min(len(crops), _CROPS), tuple(layers), baseline, swapped, missing)
+    return Blame(min(len(crops), _CROPS), tuple(layers), spreads, baseline, swapped, missing)
 
 
 def _ranked(
@@ -120,7 +150,7 @@ def _ranked(
     crops: Sequence[Crop],
     spec: Preprocess,
     progress: Progress | None,
-) -> list[Blamed]:
+) -> tuple[list[Blamed], tuple[Spread, ...]]:
     from edgekit.compression.sensitivity import Sensitivity
     from edgekit.verification.blame import LayerFacts, rank
     from edgekit_device import vision
@@ -143,7 +173,16 @@ def _ranked(
     worst = sorted(facts, key=lambda index: -facts[index].noise)[:_REMEDIES]
     for index in worst:
         facts[index] = replace(facts[index], mended=world.remedies(index, pairs[index]))
-    return rank(world.signal, list(facts.values()))
+    spreads = tuple(
+        _spread(facts[index].layer, world.values[graph.nodes[index].output], pairs[index]) for index in worst
+    )
+    return rank(world.signal, list(facts.values())), spreads
+
+
+def _spread(layer: str, values: Any, swap: Swap) -> Spread:
+    low, high = min(float(values.min()), swap.low), max(float(values.max()), swap.high)
+    counts, _ = np.histogram(values, _BINS, (low, high))
+    return Spread(layer, low, high, tuple(int(count) for count in counts), swap.low, swap.high)
 
 
 def _swap_back(
@@ -156,7 +195,10 @@ def _swap_back(
     spec: Preprocess,
     progress: Progress | None,
 ) -> tuple[Agreement, tuple[tuple[str, Agreement], ...]]:
-    """The model as it is, and with one layer in float: its other integers and ranges stay what they are."""
+    """The model as it is, and with one layer in float: all other integers and ranges stay what they are.
+
+    The grid of a layer's output is its own fault or merit too: in float it gets the range that its values have.
+    """
     from edgekit.compression.sensitivity import rebuilt
     from edgekit.conversion.noise import captured
     from edgekit.conversion.quantisation import Quantisation, quantise
@@ -175,11 +217,29 @@ def _swap_back(
     for layer in worst:
         index = next(i for i in pairs if _name(graph, i) == layer.facts.layer)
         weights, ranges = rebuilt(graph, pairs, info, without=index)
+        if graph.nodes[index].output != graph.info.main.output_indices[0]:
+            ranges[graph.tensors[graph.nodes[index].output].name] = _range(graph, index, pixels, spec)
         per_channel = all(swap.per_channel for swap in pairs.values() if swap.weights is not None)
         how = Quantisation(granularity="channel" if per_channel else "tensor", keep_float=(layer.facts.layer,))
         hybrid = quantise(annotate(graph.patched(weights), ranges), spec, how)
         found.append((layer.facts.layer, judged(hybrid, layer.facts.layer)))
     return judged(data, "the quantised model"), tuple(found)
+
+
+def _range(graph: FloatGraph, index: int, pixels: Sequence[Any], spec: Preprocess) -> tuple[float, float]:
+    """The smallest and the largest value that a layer puts out in float."""
+    from edgekit.compression.simulation import run
+    from edgekit_device import vision
+
+    real, ends = spec.quantised("float32", 0.0, 0), [np.inf, -np.inf]
+
+    def look(tensor: int, values: Any) -> None:
+        if tensor == graph.nodes[index].output:
+            ends[:] = [min(ends[0], float(values.min())), max(ends[1], float(values.max()))]
+
+    for start in range(0, len(pixels), _CHUNK):
+        run(graph, np.stack([vision.quantise(crop, real) for crop in pixels[start : start + _CHUNK]]), look)
+    return ends[0], ends[1]
 
 
 def _name(graph: FloatGraph, index: int) -> str:

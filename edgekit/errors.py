@@ -28,8 +28,11 @@ __all__ = [
     "GateError",
     "LimitsError",
     "MissingPackageError",
+    "PassArgumentError",
+    "PassError",
     "PortTakenError",
     "RecipeError",
+    "RunExistsError",
     "SimulationError",
     "StoreError",
     "StoreRowError",
@@ -38,6 +41,7 @@ __all__ = [
     "TargetError",
     "TargetUnavailableError",
     "TensorMismatchError",
+    "TrainingError",
     "UnknownVariantError",
     "UnsafeModelError",
     "UnsafePickleError",
@@ -359,6 +363,26 @@ class CompressionError(EdgeKitError):
         self.model, self.problem = model, problem
 
 
+class PassArgumentError(UsageError):
+    """A pass or an argument of it does not exist, or its value cannot be meant.
+
+    Attributes:
+        key: The argument, or ``name`` for the pass itself.
+    """
+
+    def __init__(self, where: str, key: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where, self.key, self.problem = where, key, problem
+
+
+class PassError(EdgeKitError, ValueError):
+    """A pass of a recipe cannot work on this model or these pictures."""
+
+    def __init__(self, name: str, problem: str, remedy: str) -> None:
+        super().__init__(f"pass {name}: {problem}; {remedy}")
+        self.name, self.problem, self.remedy = name, problem, remedy
+
+
 # conversion
 
 
@@ -384,6 +408,30 @@ class ConversionError(EdgeKitError):
         shown = "".join(f"\n  | {line[:300]}" for line in lines)
         super().__init__(f"conversion failed ({stage}): {problem}; {remedy}{shown}")
         self.stage, self.problem, self.remedy, self.log = stage, problem, remedy, log
+
+
+# training
+
+
+class RunExistsError(UsageError, FileExistsError):
+    """A run of this name is there already, and was made by another recipe.
+
+    Attributes:
+        differing: One line for each key that differs.
+    """
+
+    def __init__(self, path: str, differing: Sequence[str], *, force: bool = True) -> None:
+        remedy = "choose another name, or throw it away with --force" if force else "choose another name"
+        super().__init__(f"{path}: is another run ({_first_three(differing)}); {remedy}")
+        self.path, self.differing = path, tuple(differing)
+
+
+class TrainingError(EdgeKitError):
+    """Training came to nothing: the loss is no longer a number, or a checkpoint cannot be read."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"training: {problem}; {remedy}")
+        self.problem, self.remedy = problem, remedy
 
 
 # verification
@@ -434,6 +482,22 @@ class EmbeddedBrokerError(EdgeKitError):
     def __init__(self, address: str, problem: str) -> None:
         super().__init__(f"broker at {address}: {problem}")
         self.address, self.problem = address, problem
+
+
+class DashboardPortError(EdgeKitError):
+    """The dashboard cannot listen where it was asked to."""
+
+    def __init__(self, host: str, port: int, problem: str) -> None:
+        super().__init__(f"dashboard at {host}:{port}: {problem}; choose another with --port")
+        self.host, self.port, self.problem = host, port, problem
+
+
+class NotInitialisedError(EdgeKitError):
+    """The dashboard or a broker was asked to be reached from other machines, and nothing protects it yet."""
+
+    def __init__(self, host: str, lacking: str) -> None:
+        super().__init__(f"{host} can be reached from other machines, and {lacking}")
+        self.host, self.lacking = host, lacking
 
 
 class PortTakenError(EmbeddedBrokerError):
@@ -494,6 +558,99 @@ class StoreUnavailableError(StoreError):
     def __init__(self, store: str, problem: str) -> None:
         super().__init__(f"{store}: {problem}; messages wait at the broker until it answers")
         self.store, self.problem = store, problem
+
+
+# trust
+
+
+class FleetError(EdgeKitError):
+    """The fleet's identity cannot be used or changed as asked.
+
+    AlreadyEnrolledError, CertificateRequestError, EnrolmentRefusedError, FleetBackupError, FleetFileError,
+    FleetMissingError, FleetSettingsError, InsecureFleetFileError, RegistryError, UnknownAccountError.
+    """
+
+
+class AlreadyEnrolledError(FleetError):
+    """A board of that name is a member, or was revoked."""
+
+    def __init__(self, name: str, state: str) -> None:
+        super().__init__(f"{name} is {state}; to give it a new identity: edgekit fleet enroll {name} --again")
+        self.name, self.state = name, state
+
+
+class CertificateRequestError(FleetError, ValueError):
+    """A board's certificate request is not one that this fleet signs."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the certificate request {problem}; run on the board: edgekit-device enroll")
+        self.problem = problem
+
+
+class EnrolmentRefusedError(FleetError):
+    """A token or a renewal is not accepted; whoever asks is not told which part was wrong."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+        self.problem = problem
+
+
+class FleetBackupError(FleetError):
+    """A backup cannot be written or read."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path, self.problem = path, problem
+
+
+class FleetFileError(FleetError, ValueError):
+    """A file of the fleet folder is missing or damaged."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path, self.problem = path, problem
+
+
+class FleetMissingError(FleetError):
+    """There is no fleet here, or its making was cut short."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(f"{folder}: there is no fleet; begin one, or finish it, with: edgekit fleet init")
+        self.folder = folder
+
+
+class FleetSettingsError(FleetError, UsageError):
+    """fleet.toml or a flag states something unknown or out of range."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"fleet settings: {where} {problem}")
+        self.where, self.problem = where, problem
+
+
+class InsecureFleetFileError(FleetError, PermissionError):
+    """Others than the owner may read a secret."""
+
+    def __init__(self, path: str, mode: int) -> None:
+        super().__init__(f"{path}: others may read this secret (mode {mode:04o}); close it: chmod 600 {path}")
+        self.path, self.mode = path, mode
+
+
+class RegistryError(FleetError):
+    """The file of members cannot be read or written."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}; check its folder, or restore it: edgekit fleet restore BACKUP")
+        self.path, self.problem = path, problem
+
+
+class UnknownAccountError(FleetError, ValueError):
+    """No board or account of that name belongs to the fleet."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name[:128]}: no such member; see: edgekit fleet list")
+        self.name = name
 
 
 # demo

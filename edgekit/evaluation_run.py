@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.artefacts import read_sidecar
+from edgekit import runs
+from edgekit.artefacts import read_sidecar, run_path, sha256_of
 from edgekit.data import data_path
-from edgekit.errors import UsageError
+from edgekit.errors import DatasetError, UsageError
 from edgekit.inputs import existing, labels_of, labels_path, preprocess_of
 
 if TYPE_CHECKING:
     from edgekit.verification.evaluation import Evaluation
+    from edgekit.verification.folders import LabelledImages
     from edgekit_device.contract.preprocess import Preprocess
 
 Progress = Callable[[str, int, int], None]
@@ -37,7 +39,8 @@ def evaluate(
 
     Args:
         model: A .tflite classifier.
-        data: Image folder: ``DATA/<class>/*.jpg``, classes by label, WordNet id or 0-based index.
+        data: Image folder: ``DATA/<class>/*.jpg``, classes by label, WordNet id or 0-based index; or a run of
+            `train`: what it held out.
         against: The model it was made from, or any other of the same classes, judged on the same images.
         epsilon: Largest acceptable drop against the other model, in points of top-1 (1.0 is one point).
         split: For ``DATA/<split>/<class>/``.
@@ -58,9 +61,10 @@ def evaluate(
     if epsilon is not None and not 0 < epsilon < 100:
         raise UsageError(f"--epsilon {epsilon}: give points of accuracy between 0 and 100, e.g. 1.0")
     path = existing(model)
-    names = _labels(path, labels)
+    names = labels_for(path, labels)
     wnids = data_path("models", "imagenet_wnids.txt").read_text("utf-8").split()
-    found = find_images(Path(data), names, wnids, split=split)
+    held_out = held_out_of(data, names) if split is None else None
+    found = held_out or find_images(Path(data), names, wnids, split=split)
     models = [_loaded(path, preprocess)]
     if against is not None:
         models.append(_loaded(existing(against), preprocess))
@@ -84,6 +88,34 @@ def evaluate(
     return evaluate_answers(files, judged, names, epsilon=share, passed_over=found.passed_over, extra=extra)
 
 
+def held_out_of(run: str | Path, labels: Sequence[str]) -> LabelledImages | None:
+    """The pictures that a run held out; None if `run` is no run.
+
+    Raises:
+        DatasetError: It held none out, they were moved or changed, or the model has other classes.
+    """
+    from edgekit.verification.folders import LabelledImages
+
+    folder = run_path(str(run))
+    if not (folder / runs.RECORD).is_file():
+        return None
+    split = runs.read_split(folder) or {"data": "", "pictures": []}
+    home = Path(split["data"])
+    listed = [entry for entry in split["pictures"] if entry["role"] == "held_out" and entry["label"] is not None]
+    if not listed:
+        raise DatasetError(str(folder), "held nothing out", "name a folder of pictures that it did not learn from")
+    for entry in listed:
+        if entry["label"] not in labels:
+            raise DatasetError(
+                str(folder), f"has the class '{entry['label']}', and the model does not", "pass --labels"
+            )
+        file = home / entry["file"]
+        if not file.is_file() or sha256_of(file) != entry["sha256"]:
+            raise DatasetError(str(file), "was held out, and is gone or changed", "bring it back, or name a folder")
+    files = tuple(sorted((home / entry["file"], labels.index(entry["label"])) for entry in listed))
+    return LabelledImages(home, files, "run", 0)
+
+
 def _loaded(path: Path, preprocess: str | None) -> tuple[bytes, Preprocess]:
     from edgekit_device.infer.flatbuffer import read_model
 
@@ -91,8 +123,12 @@ def _loaded(path: Path, preprocess: str | None) -> tuple[bytes, Preprocess]:
     return data, preprocess_of(path, read_sidecar(path), read_model(data, str(path)), preprocess)
 
 
-def _labels(model: Path, given: str | Path | None) -> tuple[str, ...]:
-    """Labels of as many classes as the model has: named, beside it, or packed into it."""
+def labels_for(model: Path, given: str | Path | None) -> tuple[str, ...]:
+    """Labels of as many classes as the model has: named, beside it, or packed into it.
+
+    Raises:
+        UsageError: None of these, or another number of them.
+    """
     from edgekit.bundling.labels import check_labels, read_labels
     from edgekit.conversion.metadata import read_packed_labels
     from edgekit_device.infer.flatbuffer import read_model

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgekit import runs
 from edgekit.artefacts import run_path, sha256_of
-from edgekit.errors import PreprocessUnknownError, UsageError
+from edgekit.errors import PreprocessUnknownError, ReplacedFileError, UsageError
 from edgekit.preprocessing import choose_preprocess
 from edgekit_device.contract.preprocess import Preprocess
 
@@ -26,6 +27,8 @@ class Origin:
         variant: Its name in the zoo; None for a model from elsewhere.
         weights: ``source``, ``sha256`` and ``licence``.
         parent: Digest of the file that it was made from.
+        ranges: Layer -> smallest and largest value, where quantisation-aware training has found them.
+        photos: Pictures that it learnt from, to calibrate on.
     """
 
     model: Any
@@ -34,6 +37,8 @@ class Origin:
     variant: str | None
     weights: Mapping[str, Any]
     parent: str | None
+    ranges: Mapping[str, tuple[float, float]] | None = None
+    photos: Path | None = None
 
 
 def find_origin(
@@ -59,7 +64,7 @@ def find_origin(
     if (path / "saved_model.pb").is_file():
         return _from_saved_model(path, preprocess, given)
     run = run_path(str(source))
-    if (run / "model.keras").is_file():
+    if (run / runs.MODEL).is_file():
         return _from_run(run, preprocess, labels)
     if path.exists() or run.exists():
         raise UsageError(f"{source}: holds neither model.keras (a run) nor saved_model.pb (a SavedModel)")
@@ -68,13 +73,29 @@ def find_origin(
 
 
 def _from_run(run: Path, preprocess: str | None, labels: str | Path | None) -> Origin:
-    """What training left: model.keras, with preprocess.json and labels.txt beside it."""
+    """What training left: model.keras, and beside it what else is known."""
     from edgekit.bundling.labels import read_labels
 
-    stated, named = run / "preprocess.json", run / "labels.txt"
+    stated, named = run / runs.PREPROCESS, run / runs.LABELS
     choice = preprocess or (str(stated) if stated.is_file() else None)
     beside = labels or (named if named.is_file() else None)
-    return _from_keras(run / "model.keras", choice, read_labels(Path(beside)).names if beside else None)
+    found = _from_keras(run / runs.MODEL, choice, read_labels(Path(beside)).names if beside else None)
+    record = runs.read_record(run)
+    if record is None:
+        return found
+    if record.facts.get("sha256") != found.parent:
+        raise ReplacedFileError(
+            str(record.model), str(run / runs.RECORD), str(record.facts.get("sha256")), str(found.parent)
+        )
+    photos = run / runs.PHOTOS
+    facts = {"source": run.name, "sha256": found.parent, "licence": (record.facts.get("weights") or {}).get("licence")}
+    return replace(
+        found,
+        variant=record.facts.get("variant"),
+        weights=facts,
+        ranges=runs.read_ranges_file(run),
+        photos=photos if photos.is_dir() else None,
+    )
 
 
 def _from_saved_model(path: Path, preprocess: str | None, given: tuple[str, ...] | None) -> Origin:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,12 +67,14 @@ class Refined:
         passes: What was done.
         reason: Why nothing was done, where passes were wanted.
         recipe: For OUT.json: what was asked for and what was done.
+        whole: Where layers stay in float: the same model with all of them as integers, to hold its time against.
     """
 
     data: bytes = field(repr=False)
     passes: tuple[str, ...]
     reason: str | None
     recipe: dict[str, Any]
+    whole: bytes | None = field(default=None, repr=False)
 
 
 def read_choices(
@@ -155,6 +157,7 @@ def make_int8(
         reason, done, report = cause.problem, (), {}
         calibrated = calibrate(float_model, samples, preprocess, progress=progress)
     data = quantise(calibrated, preprocess, how, progress=progress)
+    whole = quantise(calibrated, preprocess, replace(how, keep_float=())) if how.keep_float else None
     recipe = {
         "granularity": how.granularity,
         "keep_float": list(how.keep_float),
@@ -163,7 +166,47 @@ def make_int8(
         "ranges": refining.ranges if batch is not None and reason is None else "min-max",
         "refine": {"passes": list(done), "reason": reason, **report},
     }
-    return Refined(data, done, reason, recipe)
+    return Refined(data, done, reason, recipe, whole)
+
+
+def make_int8_as_trained(
+    float_model: bytes,
+    ranges: Mapping[str, tuple[float, float]],
+    preprocess: Preprocess,
+    how: Quantisation,
+    refining: Refining,
+    *,
+    progress: Progress | None = None,
+) -> Refined:
+    """Quantise with the ranges that training has found: it has already fitted the weights to the grid.
+
+    Args:
+        float_model: What `lower` made.
+        ranges: Layer -> smallest and largest value.
+        preprocess: The model's preprocessing.
+        how: The integers that are wanted.
+        refining: Must be its default: there is nothing left to choose.
+        progress: Called with (stage, done, total).
+
+    Raises:
+        UsageError: Passes or ranges are asked for.
+        ConversionError: The ranges are not this model's.
+    """
+    from edgekit.conversion.known_ranges import with_known_ranges
+    from edgekit.conversion.quantisation import quantise
+
+    if refining != Refining():
+        raise UsageError("--refine, --ranges: this run was trained on its ranges (pass qat); leave both out")
+    data = quantise(with_known_ranges(float_model, ranges, preprocess), preprocess, how, progress=progress)
+    recipe = {
+        "granularity": how.granularity,
+        "keep_float": list(how.keep_float),
+        "edgetpu": how.edgetpu,
+        "engine": how.engine,
+        "ranges": "trained",
+        "refine": {"passes": [], "reason": None},
+    }
+    return Refined(data, (), None, recipe)
 
 
 def _batch(samples: Sequence[Pixels], preprocess: Preprocess) -> Any:

@@ -74,11 +74,21 @@ def test_a_layer_whose_range_is_wrong_is_named_first_and_more_calibration_mends_
     assert worst.facts.saturated > 0.1
     assert worst.share > 0.8
     assert worst.gain_db > 5
-    # Back in float the wrong range is gone from what it computes, so the real model agrees more.
+    # The picture of its values shows what the grid cuts off.
+    spread = found.spreads[0]
+    assert spread.layer == worst.facts.layer
+    assert spread.grid_high < spread.high / 2
+    wide = (spread.high - spread.low) / len(spread.counts)
+    beyond = sum(n for at, n in enumerate(spread.counts) if spread.low + at * wide > spread.grid_high)
+    assert beyond / sum(spread.counts) == pytest.approx(worst.facts.saturated, abs=0.05)
+    # Back in float the wrong range is gone, so the real model is that much closer.
     assert found.baseline is not None
     ((layer, swapped),) = found.swapped
     assert layer == worst.facts.layer
     assert swapped.top1 >= found.baseline.top1
+    assert swapped.sqnr_db is not None
+    assert found.baseline.sqnr_db is not None
+    assert swapped.sqnr_db > found.baseline.sqnr_db + 3
 
 
 def test_one_channel_of_a_thousand_times_its_size_is_named_first_where_weights_share_a_scale(

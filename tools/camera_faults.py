@@ -23,8 +23,9 @@ from edgekit_device.bundle import open_bundle, trusted_keys
 from edgekit_device.contract.topics import EVENT, TELEMETRY, Kind
 from edgekit_device.ladder import Ladder
 from edgekit_device.publish.memory import Memory
+from edgekit_device.run_plan import RunPlan
 from edgekit_device.sources.frame import SourceOptions
-from edgekit_device.supervisor import RunPlan, Supervisor, new_boot
+from edgekit_device.supervisor import Supervisor, new_boot
 
 LIMIT_S = 10.0
 FAULTS = {

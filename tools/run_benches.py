@@ -10,10 +10,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 BENCHES = {
+    "arm64": "tools.benches.arm64",
     "convert": "tools.benches.convert",
+    "dashboard": "tools.benches.dashboard",
     "evaluate": "tools.benches.evaluate",
     "runtime": "tools.benches.runtime",
+    "speed": "tools.benches.speed",
     "spine": "tools.benches.spine",
+    "train": "tools.benches.train",
 }
 
 

@@ -21,15 +21,22 @@ from tools.results import RESULTS, commit, machine
 GATES = {
     "A1": "tools.gates.a1",
     "A2": "tools.gates.a2",
+    "A3": "tools.gates.a3",
     "A7": "tools.gates.a7",
+    "A8": "tools.gates.a8",
     "B1": "tools.gates.telemetry_b1",
     "B2": "tools.gates.telemetry_b2",
     "B3": "tools.gates.telemetry_b3",
+    "B4": "tools.gates.telemetry_b4",
+    "B5": "tools.gates.telemetry_b5",
+    "B6": "tools.gates.telemetry_b6",
+    "B7": "tools.gates.telemetry_b7",
     "B8": "tools.gates.telemetry_b8",
     "B10": "tools.gates.telemetry_b10",
     "B12": "tools.gates.telemetry_b12",
     "C1": "tools.gates.c1",
     "C4": "tools.gates.c4",
+    "C6": "tools.gates.telemetry_c6",
     "C8": "tools.gates.c8",
     "D1": "tools.gates.d1",
     "D2-BUNDLES": "tools.gates.d2_bundles",
@@ -37,6 +44,13 @@ GATES = {
     "D3": "tools.gates.d3",
     "D4": "tools.gates.d4",
     "D5": "tools.gates.d5",
+    "E2": "tools.gates.e2",
+    "E3": "tools.gates.e3",
+    "E4": "tools.gates.e4",
+    "E5": "tools.gates.e5",
+    "E6": "tools.gates.e6",
+    "E7": "tools.gates.e7",
+    "E9": "tools.gates.e9",
 }
 STORE = RESULTS / "gates.json"
 
@@ -84,8 +98,12 @@ def _write_page(found: dict[str, Any]) -> None:
     for name, r in sorted(found.items()):
         word = "yes" if r["passed"] else "**no**"
         lines.append(f"| {name} | {word} | {r['figure']} | {r['commit']} | {r['date']} | {r['seconds']} |")
-    details = [f"\n## {name}\n\n{r['detail']}" for name, r in sorted(found.items()) if r.get("detail")]
+    details = [f"\n## {name}\n\n{_shown(r['detail'])}" for name, r in sorted(found.items()) if r.get("detail")]
     (RESULTS / "gates.md").write_text("\n".join(lines + details) + "\n", "utf-8")
+
+
+def _shown(detail: Any) -> str:
+    return detail if isinstance(detail, str) else f"```json\n{json.dumps(detail, indent=1, sort_keys=True)}\n```"
 
 
 if __name__ == "__main__":

@@ -4,81 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-import zlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from edgekit_device.camera_health import TIME_BACK, WITHHELD, CameraHealth, Look, State
+from edgekit_device.camera_health import TIME_BACK, WITHHELD, CameraHealth, State
 from edgekit_device.contract.errors import EdgeKitError, SourceError, UsageError
+from edgekit_device.lookout import Lookout
 from edgekit_device.sources import JUDGED, is_device, open_source, split_source
 
 if TYPE_CHECKING:
     from edgekit_device.meter import Meter
     from edgekit_device.progress import Progress
     from edgekit_device.sources.frame import Frame, Source, SourceOptions
-    from edgekit_device.vision import Pixels
 
-_SAMPLED_ROWS = 24
-_SAMPLED_COLUMNS = 80
 _REOPEN_FIRST_S, _REOPEN_CAP_S = 0.25, 2.0
-
-
-def fingerprint(pixels: Pixels) -> int:
-    """A checksum over some rows: equal for a frozen picture, different where a sensor's noise moves one bit."""
-    step = max(1, pixels.shape[0] // _SAMPLED_ROWS)
-    return zlib.crc32(pixels[::step].tobytes())
-
-
-def band_below(rows: Pixels) -> tuple[float, tuple[int, ...]]:
-    """How much of a picture, from below, is one single colour.
-
-    Args:
-        rows: uint8, shape (rows, W, C).
-
-    Returns:
-        (share of the rows, the colour); (0, ()) without such a band.
-    """
-    color = rows[-1, 0]
-    if not (rows[-1] == color).all():
-        return 0.0, ()
-    plain = (rows == color).all(axis=(1, 2))
-    height = len(plain) if plain.all() else int(np.argmin(plain[::-1]))
-    return height / len(plain), tuple(int(level) for level in color)
-
-
-class Lookout:
-    """Measures frames: what is new, how bright, how whole."""
-
-    def __init__(self) -> None:
-        self._last: Pixels | None = None
-        self._print = 0
-
-    def look(self, frame: Frame, at_s: float) -> Look:
-        """Measure one frame; 0.1 ms at 640 x 480.
-
-        Args:
-            frame: As the source delivered it.
-            at_s: Monotonic time of its arrival.
-        """
-        raw = frame.raw
-        if raw.ndim != 3 or 0 in raw.shape:
-            return Look(at_s, frame.captured_s, (), new=False)
-        rows = raw[:: max(1, raw.shape[0] // _SAMPLED_ROWS)]
-        grid = rows[:, :: max(1, raw.shape[1] // _SAMPLED_COLUMNS)]
-        share, band = band_below(rows)
-        return Look(
-            at_s, frame.captured_s, raw.shape, self._is_new(raw), float(grid.mean()), float(grid.std()), share, band
-        )
-
-    def _is_new(self, raw: Pixels) -> bool:
-        print_now = fingerprint(raw)
-        # Equal samples may still be a small movement between the sampled rows: only then is all of it compared.
-        new = self._last is None or print_now != self._print or not np.array_equal(self._last, raw)
-        self._last, self._print = raw, print_now
-        return new
 
 
 @dataclass(frozen=True)
@@ -104,10 +45,11 @@ class Capture(threading.Thread):
     """Owns a source.
 
     A live source overwrites the frame that nobody has taken: the latest wins, and the loss is counted. A file
-    waits until its frame is taken: nothing is lost, and decoding overlaps inference by one frame. A device is
+    waits until its frame is taken: nothing is lost, and decoding overlaps inference by `depth` frames. A device is
     opened here, and again when it goes away; a file that ends is over.
 
     Attributes:
+        depth: Frames of a file that may wait to be taken, at least 1; a live source always keeps one.
         error: Why the source ended, if it did not end by itself.
         ended: Set when no frame will come any more.
         live: Whether frames come at the world's pace.
@@ -124,7 +66,8 @@ class Capture(threading.Thread):
         self._device_id = device.device_id if device else None
         self._health, self._lookout = CameraHealth(self.pace_s), Lookout()
         self._judging = threading.Lock()
-        self._frame: Frame | None = None
+        self._frames: deque[Frame] = deque()
+        self.depth = 1
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._wait_s = _REOPEN_FIRST_S
@@ -232,19 +175,21 @@ class Capture(threading.Thread):
         now = time.monotonic()
         self._progress.put("frame_at_s", now)
         with self._changed:
-            while not self.live and self._frame is not None and not self._stopping.is_set():
+            while not self.live and len(self._frames) >= self.depth and not self._stopping.is_set():
                 self._changed.wait(0.5)
-            dropped = self._frame is not None
-            self._frame = frame
+            dropped = len(self._frames) if self.live else 0
+            if self.live:
+                self._frames.clear()
+            self._frames.append(frame)
             self._changed.notify_all()
-        self._meter.captured(int(dropped))
+        self._meter.captured(dropped)
 
     def take(self, timeout_s: float) -> Frame | None:
-        """The newest frame that was not taken yet; None after `timeout_s` or at the end."""
+        """The next frame that was not taken yet, of a live source the newest; None after `timeout_s` or at the end."""
         with self._changed:
-            if self._frame is None and not self.ended.is_set():
+            if not self._frames and not self.ended.is_set():
                 self._changed.wait(timeout_s)
-            frame, self._frame = self._frame, None
+            frame = self._frames.popleft() if self._frames else None
             self._changed.notify_all()
         if frame is None and self._device is not None and self._device.judged:
             # Whoever waits for frames is the only one awake while a read hangs.
@@ -262,7 +207,7 @@ class Capture(threading.Thread):
     def finished(self) -> bool:
         """Whether the source has ended and every frame was taken."""
         with self._changed:
-            return self.ended.is_set() and self._frame is None
+            return self.ended.is_set() and not self._frames
 
     def stop(self) -> None:
         """Ask the thread to end after the read it is in."""

@@ -22,9 +22,11 @@ VERBS = {
     "doctor": "edgekit_device.diagnosis.verbs:doctor",
     "status": "edgekit_device.diagnosis.verbs:status",
     "check": "edgekit_device.diagnosis.verbs:check",
+    "bench": "edgekit_device.benching.verb:bench",
     "capture": "edgekit_device.collecting:capture",
     "install": "edgekit_device.installing:install",
     "rollback": "edgekit_device.installing:rollback",
+    "enroll": "edgekit_device.enrolling:enroll",
 }
 _SOURCES = "auto | camera:N | picamera | rtsp:URL | video:FILE | images:DIR | sample | synthetic"
 
@@ -40,10 +42,18 @@ def parser() -> argparse.ArgumentParser:
     _add_doctor(verbs.add_parser("doctor", help="what is wrong, and the command that mends it"))
     _add_status(verbs.add_parser("status", help="what the running service says, and what is installed"))
     _add_check(verbs.add_parser("check", help="prove the model on every delegate, each in a process of its own"))
+    _add_bench(verbs.add_parser("bench", help="how fast this board is, by delegate and threads"))
     _add_capture(verbs.add_parser("capture", help="keep diverse pictures of this camera, for calibration and training"))
     _add_install(verbs.add_parser("install", help="check a bundle, prove it in a child, and make it current"))
     _add_slots(verbs.add_parser("rollback", help="go back to the release that served before"))
+    _add_enroll(verbs.add_parser("enroll", help="become a member of a fleet with a one-time token"))
     return top
+
+
+def _add_enroll(enroll: argparse.ArgumentParser) -> None:
+    enroll.add_argument("token", nargs="?", metavar="FILE", help="the token's file (default: standard input)")
+    enroll.add_argument("--root", default="/", metavar="DIR", help="the board below DIR (default /)")
+    enroll.add_argument("--json", action="store_true", help="print one object")
 
 
 def _add_doctor(doctor: argparse.ArgumentParser) -> None:
@@ -64,6 +74,7 @@ def _add_install(install: argparse.ArgumentParser) -> None:
 
 def _add_slots(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--root", default="/", metavar="DIR", help="the releases below DIR (default /)")
+    verb.add_argument("--force", action="store_true", help="also one that was rejected here, or is slower or larger")
     verb.add_argument("--pubkey", metavar="FILE", help="trust this public key instead of the board's or your own")
     verb.add_argument("--json", action="store_true", help="print one object")
 
@@ -76,6 +87,20 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument("--delegate", choices=CHOICES, help="one rung only (default auto: all of them)")
     check.add_argument("--threads", type=int, metavar="N", help="interpreter threads (default: one a core, at most 4)")
     check.add_argument("--json", action="store_true", help="print one object")
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    which = bench.add_mutually_exclusive_group()
+    which.add_argument("--bundle", metavar="FILE", help="measure this bundle file, or an installed model by its name")
+    which.add_argument("--root", default="/", metavar="DIR", help="measure what is installed below DIR (default /)")
+    bench.add_argument("--pubkey", metavar="FILE", help="trust this public key instead of the board's or your own")
+    bench.add_argument("--source", metavar="SOURCE", help=f"{_SOURCES} (default: golden photos from memory)")
+    bench.add_argument("--realtime", action="store_true", help="play a file at its own pace, as a camera would")
+    bench.add_argument("--delegate", choices=CHOICES, help="one rung only (default auto: all of them)")
+    bench.add_argument("--threads", type=int, metavar="N", help="this many threads only (default: every layout)")
+    bench.add_argument("--seconds", type=float, default=5.0, metavar="S", help="load each row for S seconds (5)")
+    bench.add_argument("--no-litert", action="store_true", help="leave out LiteRT's own benchmark tool")
+    bench.add_argument("--json", action="store_true", help="print one object")
 
 
 def _add_capture(capture: argparse.ArgumentParser) -> None:
@@ -106,12 +131,17 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--fault", action="append", default=[], metavar="KIND@START", help="break the source on purpose")
     run.add_argument("--delegate", choices=CHOICES, help="which kernels serve (default auto: the fastest proved)")
     run.add_argument("--threads", type=int, metavar="N", help="interpreter threads (default: one a core, at most 4)")
-    run.add_argument("--mode", choices=("throughput", "latency"), help=argparse.SUPPRESS)
+    run.add_argument(
+        "--mode",
+        choices=("throughput", "latency"),
+        help="most frames with the fewest threads (default), or each frame's result as soon as can be",
+    )
     run.add_argument("--broker", metavar="URL", help="publish by MQTT 5, e.g. mqtt://127.0.0.1:1883")
     run.add_argument("--site", metavar="S", help="site id (default home)")
     run.add_argument("--id", metavar="ID", help="device id (default: the host name)")
     run.add_argument("--interval", type=float, metavar="S", help="seconds between Readings (30; 1 on a terminal)")
     run.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
+    run.add_argument("--trial", metavar="NAME=VALUE,...", help="limits of an update's trial, e.g. window_s=45")
     run.add_argument("--preview", metavar="HOST:PORT", help="serve a page with the live picture, e.g. 127.0.0.1:8088")
     run.add_argument(
         "--home-assistant",

@@ -46,6 +46,7 @@ class Housekeeping:
             "status": {},
             "reading": None,
             "outlets": [],
+            "warnings": [],
         }
 
     def start(self, status: bytes) -> None:
@@ -97,6 +98,15 @@ class Housekeeping:
         """
         self._document["reading"] = dict(reading)
         self._document["outlets"] = [{"name": type(way).__name__, **way.state()._asdict()} for way in outlets]
+        self._say()
+
+    def note_warnings(self, warnings: Sequence[str]) -> None:
+        """What is slower here than it should be.
+
+        Args:
+            warnings: In words, with the remedy.
+        """
+        self._document["warnings"] = list(warnings)
         self._say()
 
     def close(self, status: bytes) -> None:

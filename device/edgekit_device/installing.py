@@ -14,9 +14,14 @@ from edgekit_device.contract.errors import DanglingSlotError, UsageError
 from edgekit_device.diagnosis.installation import KEYS, SLOTS
 from edgekit_device.epoch import floor
 from edgekit_device.selftest import self_test
+from edgekit_device.status_file import look_up
+from edgekit_device.verdicts import COMMITTED, PENDING, REJECTED, read_verdicts
 
 if TYPE_CHECKING:
     from edgekit_device.bundle import Bundle
+
+
+WORDS = {PENDING: "on trial", COMMITTED: "committed", REJECTED: "rejected"}
 
 
 class _Trial:
@@ -39,7 +44,7 @@ def install(args: argparse.Namespace) -> int:
         EdgeKitError: Named by its class; what was current still is.
     """
     trial = _Trial()
-    slot = slots.install(_place(args), Path(args.bundle), _keys(args), trial=trial)
+    slot = slots.install(_place(args), Path(args.bundle), _keys(args), trial=trial, force=args.force)
     return _say(args, slot, trial.found)
 
 
@@ -53,12 +58,12 @@ def rollback(args: argparse.Namespace) -> int:
         EdgeKitError: Named by its class; what was current still is.
     """
     trial = _Trial()
-    slot = slots.rollback(_place(args), keys=_keys(args), trial=trial)
+    slot = slots.rollback(_place(args), keys=_keys(args), trial=trial, force=args.force)
     return _say(args, slot, trial.found)
 
 
 def installed(root: Path) -> dict[str, Any]:
-    """What the slots hold, for `status`; read only.
+    """What the slots hold and what became of each release, for `status`; read only.
 
     Args:
         root: Folder that stands for the board's root.
@@ -69,6 +74,10 @@ def installed(root: Path) -> dict[str, Any]:
     except DanglingSlotError as error:
         serving, before, problem = None, None, str(error)
     return {
+        "verdicts": {
+            name: {key: getattr(verdict, key) for key in ("state", "attempts", "reason", "forced", "at")}
+            for name, verdict in read_verdicts(place).items()
+        },
         "current": serving.bundle_id if serving else None,
         "previous": before.bundle_id if before else None,
         "held": [slot.bundle_id for slot in slots.list_slots(place)],
@@ -84,8 +93,16 @@ def installed_line(found: dict[str, Any]) -> str | None:
     if not found["held"]:
         return None
     roles = {found["previous"]: "previous", found["current"]: "current"}
-    words = [f"{name} ({roles[name]})" if name in roles else str(name) for name in found["held"]]
-    return f"releases: {', '.join(words)}; security epoch {found['security_epoch']}"
+    words = []
+    for name in found["held"]:
+        verdict = found["verdicts"].get(name, {"state": PENDING})
+        said = [roles[name]] if name in roles else []
+        words.append(f"{name} ({', '.join([*said, WORDS[verdict['state']]])})")
+    lines = [f"releases: {', '.join(words)}; security epoch {found['security_epoch']}"]
+    for name, verdict in found["verdicts"].items():
+        if verdict["state"] == REJECTED:
+            lines.append(f"rejected {verdict['at']}: {name}: {verdict['reason']}")
+    return "\n".join(lines)
 
 
 def _place(args: argparse.Namespace) -> Path:
@@ -114,7 +131,12 @@ def _say(args: argparse.Namespace, slot: slots.Slot, tried: dict[str, Any] | Non
         f"{slot.bundle_id} is current; {golden['images']} golden images reproduced on {tried['rung']} "
         f"within {golden['largest_difference']:.4f} (allowed {golden['tolerance']:.4f})"
     )
-    print(f"next: edgekit-device run --root {args.root}   # a service takes it up when it is restarted")
+    if look_up(Path(args.root)).alive:
+        print(
+            f"next: edgekit-device status --root {args.root}   # the service tries it now, and goes back if it is worse"
+        )
+    else:
+        print(f"next: edgekit-device run --root {args.root}")
     return 0
 
 

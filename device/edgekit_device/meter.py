@@ -47,14 +47,15 @@ def uncertainty(scores: Scores) -> tuple[float, float]:
     """
     import numpy as np
 
-    positive = np.clip(scores.astype(np.float64), 0.0, None)
+    # Of a thousand quantised scores a dozen are not 0, and the logarithm of those is all that is asked for.
+    positive = scores[scores > 0].astype(np.float64)
     total = float(positive.sum())
-    if positive.size < 2 or total <= 0 or not math.isfinite(total):
-        return (0.0, 1.0) if positive.size == 1 else (1.0, 0.0)
+    # The maximum is not a number where any score is not.
+    if scores.size < 2 or total <= 0 or not math.isfinite(total + float(scores.max())):
+        return (0.0, 1.0) if scores.size == 1 else (1.0, 0.0)
     shares = positive / total
-    top = np.partition(shares, -2)[-2:]
-    present = shares[shares > 0]
-    entropy = float(-(present * np.log(present)).sum()) / math.log(positive.size)
+    top = np.partition(shares, -2)[-2:] if shares.size > 1 else (0.0, float(shares[0]))
+    entropy = -float((shares * np.log(shares)).sum()) / math.log(scores.size)
     return min(1.0, max(0.0, entropy)), float(top[1] - top[0])
 
 

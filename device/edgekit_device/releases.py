@@ -5,6 +5,7 @@
     ROOT/releases/<name-version>/previous                 what was current before this one was entered
     ROOT/current -> releases/<name-version>
     ROOT/security_epoch                                   the highest that was entered; absent while that is 0
+    ROOT/trials.json                                      what became of each: `edgekit_device.verdicts`
 
 `edgekit_device.slots` changes it; nothing here writes.
 """
@@ -42,18 +43,15 @@ class Slot:
         return self.folder / BUNDLE
 
 
-def releases_to_drop(
-    last_entered: Mapping[str, int], current: str | None, previous: str | None, *, keep: int = MAX_RELEASES
-) -> list[str]:
-    """Decide which releases go: the ones entered longest ago, never the current or the previous one.
+def releases_to_drop(last_entered: Mapping[str, int], *needed: str | None, keep: int = MAX_RELEASES) -> list[str]:
+    """Decide which releases go: the ones entered longest ago, never one that is needed.
 
     Args:
         last_entered: When each release was last entered, in ns; 0 if never.
-        current: Release that serves.
-        previous: Release to roll back to.
+        needed: The current release, the previous one, the trusted one.
         keep: How many may stay.
     """
-    spare = [name for name in last_entered if name not in (current, previous)]
+    spare = [name for name in last_entered if name not in needed]
     spare.sort(key=lambda name: (last_entered[name], name))
     return spare[: max(0, len(last_entered) - keep)]
 

@@ -113,7 +113,8 @@ class Reporter:
 
     def result(self, message: Mapping[str, Any]) -> None:
         """Send one decision."""
-        document = Result(message["label"], message["score"], message["decision"]).to_bytes()
+        made_by = {"bundle": message["bundle"]} if message.get("bundle") else {}
+        document = Result(message["label"], message["score"], message["decision"], made_by).to_bytes()
         for outlet in self.outlets:
             outlet.send(RESULT, document)
 

@@ -15,17 +15,21 @@ from edgekit_device import __version__, slots
 from edgekit_device.bundle import open_bundle, trusted_keys
 from edgekit_device.contract.errors import UsageError
 from edgekit_device.contract.telemetry import Status
+from edgekit_device.ground import Ground
 from edgekit_device.health.sampler import HealthPlaces
 from edgekit_device.housekeeping import Housekeeping
+from edgekit_device.judging import parse_rules
 from edgekit_device.ladder import Ladder
 from edgekit_device.model_wheels import installed_model
 from edgekit_device.notify import Notifier
 from edgekit_device.preview_address import preview_address
+from edgekit_device.run_plan import RunPlan
 from edgekit_device.settings import DeviceSettings, load_settings
 from edgekit_device.sources import check_source, is_device
 from edgekit_device.sources.frame import SourceOptions
 from edgekit_device.status_file import candidates, writable_place
-from edgekit_device.supervisor import RunPlan, Supervisor, new_boot
+from edgekit_device.supervisor import Supervisor, new_boot
+from edgekit_device.updates import first_release
 
 if TYPE_CHECKING:
     from edgekit_device.publish.outlet import Outlet
@@ -69,6 +73,20 @@ def find_bundle(args: argparse.Namespace) -> tuple[Path, tuple[Path, ...]]:
     return path, trusted_keys(named) if named else own
 
 
+def ground_for(args: argparse.Namespace) -> Ground | None:
+    """The releases that a run follows; None for a bundle that is run by hand, and where nothing is installed.
+
+    Raises:
+        NoTrustedKeyError: No public key is known.
+        SlotError: The releases cannot be read.
+    """
+    rules, place = parse_rules(args.trial or ""), board_path(Path(args.root), "/opt/edgekit")
+    if args.bundle or slots.recover(place) is None:
+        return None
+    named = Path(args.pubkey) if args.pubkey else None
+    return Ground(place, trusted_keys(named, board_keys=board_path(Path(args.root), BOARD_KEYS)), rules)
+
+
 def settings_for(args: argparse.Namespace) -> DeviceSettings:
     """Flag, then environment, then device.toml, then default."""
     flags = {
@@ -102,6 +120,7 @@ def outlets_for(
     as_json: bool,
     outbox: Path | None = None,
     home_assistant: str | None = None,
+    root: Path = Path("/"),
 ) -> list[Outlet]:
     """The publishers that the settings ask for, each imported when it is chosen.
 
@@ -112,6 +131,7 @@ def outlets_for(
         as_json: Readings as lines of JSON instead of words.
         outbox: Folder for what nobody has stored yet; None keeps that in memory.
         home_assistant: ``announce`` or ``remove`` this board there; None does neither.
+        root: Folder that stands for the board's ``/``: its identity lies below it.
     """
     found: list[Outlet] = []
     if as_json:
@@ -127,14 +147,17 @@ def outlets_for(
         from edgekit_device.publish.home_assistant import discovery, removal
         from edgekit_device.publish.mqtt import Mqtt
         from edgekit_device.publish.options import MqttOptions
+        from edgekit_device.renewing import member_access
 
         shown = {
             "announce": discovery(settings.site, settings.id, __version__),
             "remove": removal(settings.site, settings.id),
         }
-        options = MqttOptions(outbox=outbox, home_assistant=shown.get(home_assistant or ""))
+        address = parse_broker_url(settings.broker)
+        access = member_access(root, settings.site, settings.id, address, _say)
+        options = MqttOptions(outbox=outbox, home_assistant=shown.get(home_assistant or ""), access=access)
         will = Status("offline", boot, bundle_id, None, "connection_lost").to_bytes()
-        found.append(Mqtt(parse_broker_url(settings.broker), settings.site, settings.id, will, options))
+        found.append(Mqtt(address, settings.site, settings.id, will, options))
     return found
 
 
@@ -171,8 +194,13 @@ def run(args: argparse.Namespace) -> int:
     )
     check_source(settings.source, options)
     preview = preview_address(settings.preview, os.environ) if settings.preview else None
-    path, keys = find_bundle(args)
-    bundle, data = open_bundle(path, keys)
+    ground = ground_for(args)
+    start = first_release(ground, _say) if ground else None
+    if start is not None:
+        bundle, data, path = start.bundle, start.data, Path(start.path)
+    else:
+        path, keys = find_bundle(args)
+        bundle, data = open_bundle(path, keys)
     ladder = Ladder.for_choice(settings.delegate, bundle.manifest.models)
     boot = new_boot()
     plan = RunPlan(
@@ -183,6 +211,7 @@ def run(args: argparse.Namespace) -> int:
         options=options,
         threads=settings.threads or 0,
         most_threads=default_threads(),
+        mode=settings.mode,
         site=settings.site,
         device=settings.id,
         interval_s=settings.interval_s,
@@ -190,6 +219,7 @@ def run(args: argparse.Namespace) -> int:
         endless=is_device(settings.source),
         state_dir=state_folder(args),
         preview=preview,
+        ground=ground,
     )
     if preview:
         _say(f"preview at {preview.url}")
@@ -201,12 +231,15 @@ def run(args: argparse.Namespace) -> int:
         # A file that is tried by hand keeps nothing for later; a board does.
         outbox=None if args.bundle else plan.state_dir,
         home_assistant=args.home_assistant,
+        root=Path(args.root),
     )
     if args.results:
         from edgekit_device.publish.results import results_outlet
 
         outlets.append(results_outlet(args.results))
     supervisor = Supervisor(plan, ladder, outlets, boot, _say, housekeeping_for(args, plan))
+    # Another release may be taken up: this one's bytes are the supervisor's to forget.
+    del start, bundle, data, plan
 
     def stop(signum: int, frame: object) -> None:
         supervisor.stopping = True

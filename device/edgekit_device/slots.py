@@ -17,6 +17,7 @@ from edgekit_device.bundle import Bundle, open_bundle, open_signed
 from edgekit_device.contract.errors import (
     DanglingSlotError,
     NoPreviousSlotError,
+    RejectedReleaseError,
     SlotBusyError,
     SlotDiskError,
     SlotFullError,
@@ -48,6 +49,7 @@ from edgekit_device.releases import (
 )
 from edgekit_device.requirements import check_requirements
 from edgekit_device.staging import drop, drop_spare, holds, stage
+from edgekit_device.verdicts import PENDING, REJECTED, Verdict, keep_verdict, read_verdicts, trusted, verdict_of
 
 __all__ = [
     "MAX_RELEASES",
@@ -57,6 +59,7 @@ __all__ = [
     "current",
     "holds",
     "install",
+    "judge",
     "list_slots",
     "previous",
     "recover",
@@ -87,7 +90,13 @@ def recover(root: Path = ROOT, *, disk: Disk = REAL_DISK) -> Slot | None:
 
 
 def install(
-    root: Path, bundle_path: Path, keys: Sequence[Path], *, trial: Trial | None = None, disk: Disk = REAL_DISK
+    root: Path,
+    bundle_path: Path,
+    keys: Sequence[Path],
+    *,
+    trial: Trial | None = None,
+    force: bool = False,
+    disk: Disk = REAL_DISK,
 ) -> Slot:
     """Check a bundle, try it, put it into a slot of its own and make it current.
 
@@ -100,9 +109,11 @@ def install(
         bundle_path: The ``.edgekit`` file, its signature beside it.
         keys: Files of the public keys that count.
         trial: Called before anything is written, unless the release is current already.
+        force: Try it although it was rejected before, and be content with a slower or larger model.
         disk: Where the system calls go.
 
     Raises:
+        RejectedReleaseError: This board tried these bytes before and went back.
         BundleError: The bundle is not as signed, not signed by one of the keys, or requires a newer runtime.
         SecurityEpochError: Its security epoch is lower than one that the board has entered.
         SlotConflictError: Other bytes are installed under the same name and version.
@@ -118,8 +129,13 @@ def install(
         same = holds(slot, data, keys)
         if not same:
             check_epoch(root, bundle.manifest)
+        old = verdict_of(root, bundle.manifest.bundle_id)
+        if old.state == REJECTED and old.sha256 == bundle.sha256 and not force:
+            raise RejectedReleaseError(bundle.manifest.bundle_id, old.reason)
         if trial and not (same and current(root) == slot):
             trial(bundle, data)
+        if force or old.sha256 not in ("", bundle.sha256):
+            keep_verdict(root, bundle.manifest.bundle_id, Verdict(bundle.sha256, PENDING, forced=force), disk)
         stage(root, slot, data, signature, disk, same=same)
         try:
             _switch(root, slot, disk)
@@ -129,6 +145,23 @@ def install(
             raise
         drop_spare(root, disk)
         return slot
+
+
+def judge(root: Path, bundle_id: str, verdict: Verdict, *, disk: Disk = REAL_DISK) -> Slot | None:
+    """Write down what became of a release; when it is rejected and current, the trusted one becomes current.
+
+    A power cut between the two is mended by the recovery that every start and every change begins with.
+
+    Returns:
+        The current release.
+
+    Raises:
+        SlotError: Another installer runs, or the disk refuses.
+    """
+    with _exclusive(root, disk):
+        keep_verdict(root, bundle_id, verdict, disk)
+        _leave_rejected(root, disk)
+        return current(root)
 
 
 def switch(root: Path, slot: Slot | str, *, disk: Disk = REAL_DISK) -> Slot:
@@ -149,7 +182,12 @@ def switch(root: Path, slot: Slot | str, *, disk: Disk = REAL_DISK) -> Slot:
 
 
 def rollback(
-    root: Path = ROOT, *, keys: Sequence[Path] = (), trial: Trial | None = None, disk: Disk = REAL_DISK
+    root: Path = ROOT,
+    *,
+    keys: Sequence[Path] = (),
+    trial: Trial | None = None,
+    force: bool = False,
+    disk: Disk = REAL_DISK,
 ) -> Slot:
     """Go back to the release that served before; a second call goes forward again.
 
@@ -157,9 +195,11 @@ def rollback(
         root: Usually /opt/edgekit.
         keys: Files of the public keys that count, for the trial.
         trial: Called before the switch; without one the release is entered as it lies.
+        force: Enter it although it was rejected.
         disk: Where the system calls go.
 
     Raises:
+        RejectedReleaseError: That release was tried and rejected.
         NoPreviousSlotError: There is no release to go back to.
         BundleError: With a trial: that release is damaged, or its key counts no more.
         SlotError: Another installer runs, or the disk refuses.
@@ -169,6 +209,11 @@ def rollback(
         target = previous(root)
         if target is None:
             raise NoPreviousSlotError(str(root))
+        old = verdict_of(root, target.bundle_id)
+        if old.state == REJECTED:
+            if not force:
+                raise RejectedReleaseError(target.bundle_id, old.reason)
+            keep_verdict(root, target.bundle_id, Verdict(old.sha256, PENDING, forced=True), disk)
         if trial:
             trial(*open_bundle(target.bundle_path, keys))
         _switch(root, target, disk)
@@ -207,15 +252,24 @@ def _recover(root: Path, disk: Disk) -> Slot | None:
     try:
         current(root)
     except DanglingSlotError:
-        left = list_slots(root)
+        verdicts = read_verdicts(root)
+        left = sorted(list_slots(root), key=lambda slot: verdicts.get(slot.bundle_id, Verdict()).state == REJECTED)
         if left:
             replace_link(root / CURRENT, f"{RELEASES}/{left[0].bundle_id}", disk)
         else:
             disk.unlink(root / CURRENT)
             sync_folder(root, disk)
     remember(root, disk)
+    _leave_rejected(root, disk)
     drop_spare(root, disk)
     return current(root)
+
+
+def _leave_rejected(root: Path, disk: Disk) -> None:
+    """Go back to the trusted release. Its own `previous` stays: a rejected one is nothing to go back to."""
+    serving, back = current(root), trusted(root)
+    if serving and back and verdict_of(root, serving.bundle_id).state == REJECTED:
+        replace_link(root / CURRENT, f"{RELEASES}/{back.bundle_id}", disk)
 
 
 def _switch(root: Path, slot: Slot, disk: Disk) -> None:

@@ -30,6 +30,7 @@ from edgekit_device.releases import (
     releases_to_drop,
     slot_of,
 )
+from edgekit_device.verdicts import trusted
 
 _SLACK_BYTES = 64 << 10  # Folders, the link and the small files, rounded up to whole blocks.
 
@@ -102,9 +103,8 @@ def drop(slot: Slot, disk: Disk) -> None:
 
 def drop_spare(root: Path, disk: Disk, *, keep: int = MAX_RELEASES) -> None:
     """Take away what was entered longest ago, until at most `keep` releases are left."""
-    serving, before = current(root), previous(root)
-    names = (serving.bundle_id if serving else None), (before.bundle_id if before else None)
-    for name in releases_to_drop(entered(root), *names, keep=keep):
+    needed = (current(root), previous(root), trusted(root))
+    for name in releases_to_drop(entered(root), *(slot.bundle_id if slot else None for slot in needed), keep=keep):
         drop(slot_of(root, name), disk)
 
 

@@ -10,67 +10,37 @@ import os
 import queue
 import secrets
 import time
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgekit_device.camera_state import STALLED, CameraState
-from edgekit_device.choice import Choice, fingerprint, keep_choice, load_choice
+from edgekit_device.choice import fingerprint, keep_choice, load_choice
 from edgekit_device.contract.telemetry import STEPS
+from edgekit_device.exchange import Exchange
+from edgekit_device.ground import Release
 from edgekit_device.health.sampler import HealthPlaces
 from edgekit_device.housekeeping import Housekeeping
-from edgekit_device.ladder import EDGETPU
+from edgekit_device.ladder import EDGETPU, Ladder
 from edgekit_device.meter import BINS, quantiles_ms
 from edgekit_device.publish.wishes import Wishes
 from edgekit_device.reporter import Identity, Reporter
+from edgekit_device.run_plan import RunPlan
 from edgekit_device.rung_keeper import RungKeeper
-from edgekit_device.watchdog import Limits, backoff_s, stuck
+from edgekit_device.updates import Updates
+from edgekit_device.watchdog import backoff_s, stuck
 from edgekit_device.worker_process import WorkerProcess, WorkerSetup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from edgekit_device.bundle import Bundle
-    from edgekit_device.ladder import Ladder
-    from edgekit_device.preview_address import PreviewAddress
     from edgekit_device.publish.outlet import Outlet
-    from edgekit_device.sources.frame import SourceOptions
 
 _TICK_S = 0.05
 _WINDOW_WAIT_S = 1.5
 _SLIVER_S = 0.5
 
 
-@dataclass(frozen=True)
-class RunPlan:
-    """What one run is to do.
-
-    Attributes:
-        interval_s: Seconds between Readings.
-        threads: Interpreter threads; 0 measures which are right.
-        most_threads: Never more than that many.
-        seconds: Stop after that long; None runs until told.
-        endless: The source is a device: when it cannot be opened, keep trying.
-    """
-
-    bundle: Bundle
-    bundle_data: bytes = field(repr=False)
-    bundle_path: str
-    source: str
-    options: SourceOptions
-    threads: int
-    site: str
-    device: str
-    interval_s: float = 30.0
-    seconds: float | None = None
-    endless: bool = False
-    most_threads: int = 1
-    state_dir: Path = Path("/var/lib/edgekit")
-    limits: Limits = field(default_factory=Limits)
-    preview: PreviewAddress | None = None
-
-
-class Supervisor:
+class Supervisor(Exchange):
     """One run of one board, from the first worker to the last Reading."""
 
     def __init__(
@@ -84,16 +54,10 @@ class Supervisor:
     ) -> None:
         who = Identity(plan.site, plan.device, boot, plan.bundle.manifest.bundle_id, plan.source)
         house = house or Housekeeping(HealthPlaces(plan.state_dir))
-        self.plan, self.ladder = plan, ladder
         self.reporter = Reporter(who, outlets, house, say)
-        self._keeper = RungKeeper(
-            ladder, lambda rung: WorkerProcess(self._setup(rung, probe=True)), plan.limits.start_s
-        )
-        self._choice_key = fingerprint(
-            plan.bundle.manifest.files[plan.bundle.manifest.models["cpu"]].sha256, plan.source
-        )
-        self._choice = load_choice(plan.state_dir, self._choice_key)
-        self._remember_failures()
+        self._take_up(plan, ladder)
+        serving = Release(plan.bundle, plan.bundle_data, plan.bundle_path)
+        self._updates = Updates(plan.ground, self, serving) if plan.ground else None
         self.stopping = False
         self._worker: WorkerProcess | None = None
         self._ready: dict[str, Any] | None = None
@@ -108,12 +72,29 @@ class Supervisor:
         self._window_began_s = time.monotonic()
         self.wishes = Wishes(plan.interval_s)
 
+    def _take_up(self, plan: RunPlan, ladder: Ladder) -> None:
+        """From now on, this model."""
+        self.plan, self.ladder = plan, ladder
+        self._keeper = RungKeeper(
+            ladder, lambda rung: WorkerProcess(self._setup(rung, probe=True)), plan.limits.start_s
+        )
+        self._choice_key = fingerprint(
+            plan.bundle.manifest.files[plan.bundle.manifest.models["cpu"]].sha256,
+            plan.source,
+            realtime=plan.options.realtime,
+            mode=plan.mode,
+        )
+        self._choice = load_choice(plan.state_dir, self._choice_key)
+        self._remember_failures()
+
     # -- documents -------------------------------------------------------------------------------------------
 
     def status(self, state: str = "online") -> bytes:
         """The status document as it stands now."""
         delegate = self._ready["delegate"] if self._ready else None
-        reason = "; ".join(part for part in (self._trouble, self.camera.trouble, self.ladder.reason) if part) or None
+        update = self._updates.trouble if self._updates else None
+        parts = (self._trouble, self.camera.trouble, self.ladder.reason, update)
+        reason = "; ".join(part for part in parts if part) or None
         return self.reporter.status(state, delegate, reason)
 
     def _announce(self) -> None:
@@ -123,7 +104,10 @@ class Supervisor:
     def _report_state(self) -> None:
         who = self.reporter.who
         delegate = self._ready["delegate"] if self._ready else None
-        self.reporter.reported(self.wishes.reported(who.boot, who.bundle_id, delegate, self._trouble).to_bytes())
+        document = self.wishes.reported(who.boot, who.bundle_id, delegate, self._trouble)
+        if self._updates and self._updates.state:
+            document = replace(document, extra={"update": self._updates.state})
+        self.reporter.reported(document.to_bytes())
 
     def _listen(self, now_s: float, due_s: float) -> float:
         """Do what the host asks for, say what the publishers want said. Returns when the next Reading is due."""
@@ -176,6 +160,8 @@ class Supervisor:
             delegate=rung,
             threads=plan.threads or self._choice.threads.get(rung, 0),
             most_threads=plan.most_threads,
+            lanes=1 if plan.threads else self._choice.lanes.get(rung, 1),
+            mode=plan.mode,
             preview=plan.preview,
             probe=probe,
         )
@@ -203,7 +189,9 @@ class Supervisor:
     def _lost(self, kind: str, reason: str) -> None:
         self._trouble = f"{kind}: {reason}"
         self._drop_worker()
-        if self.ladder.current == EDGETPU and not self.ladder.explicit and kind in ("worker_died", "inference_hang"):
+        if self._turn_back(kind, reason):
+            pass
+        elif self.ladder.current == EDGETPU and not self.ladder.explicit and kind in ("worker_died", "inference_hang"):
             # libedgetpu takes the process with it when the stick goes: the CPU model serves until it is back.
             following = self.ladder.fail(EDGETPU, reason)
             self._failures, self._next_start_s = 0, 0.0
@@ -222,6 +210,10 @@ class Supervisor:
             self.event("delegate_fallback", f"{rung}: {why}", to=following)
             return
         self.event("model_failed", why)
+        instead = self._updates.hopeless(why) if self._updates else None
+        if instead is not None:
+            self.restart_with(instead)
+            return
         if self.ladder.explicit or not self.plan.endless:
             self._exit = 1
         self._trouble = f"model_failed: {why}"
@@ -263,6 +255,8 @@ class Supervisor:
             self.event(message["word"], message["reason"])
         elif kind == "end":
             self._on_end(message["error"])
+        elif self._updates is not None:
+            self._updates.hear(message)
 
     def _source_failed(self, reason: str) -> None:
         self._lost("camera_missing" if self.plan.endless else "source_failed", reason)
@@ -280,6 +274,7 @@ class Supervisor:
     def _camera_stuck(self, kind: str, reason: str) -> None:
         """End a worker that hangs in its camera; the next starts at once, because a camera comes back unannounced."""
         self._drop_worker()
+        self._turn_back(kind, reason)
         self._failures, self._next_start_s = 0, 0.0
         self._on_camera({"state": kind, "reason": reason})
 
@@ -340,7 +335,18 @@ class Supervisor:
         self.event("delegate_regained", rung)
 
     def _keep_choice(self, ready: dict[str, Any]) -> None:
-        choice = Choice({**self._choice.threads, ready["delegate"]: ready["threads"]}, dict(self.ladder.failures))
+        rung, lanes = ready["delegate"], ready["lanes"]
+        new = tuple(words for words in ready["warnings"] if words not in self._choice.warnings)
+        for words in new:
+            self.event("slow", words)
+        choice = replace(
+            self._choice,
+            threads={**self._choice.threads, rung: ready["threads"] // lanes},
+            lanes={**self._choice.lanes, rung: lanes},
+            failures=dict(self.ladder.failures),
+            warnings=self._choice.warnings + new,
+        )
+        self.reporter.house.note_warnings(choice.warnings)
         if choice != self._choice and not self.plan.threads:
             self._choice = choice
             keep_choice(self.plan.state_dir, self._choice_key, choice)
@@ -390,6 +396,7 @@ class Supervisor:
                 now = time.monotonic()
                 if self._exit is None:
                     self._watch(now)
+                self._tick_updates(now)
                 pace_s = self._ready["pace_s"] if self._ready else 0.0
                 self.reporter.house.beat(now, self._worker.look() if self._worker else None, pace_s)
                 self.reporter.tell_links(now)
@@ -401,6 +408,8 @@ class Supervisor:
             if self._worker is not None:
                 self._worker.end()
             self._keeper.close()
+            if self._updates is not None:
+                self._updates.close()
             self.reporter.close(self.status("stopped"))
         return self._exit or 0
 

@@ -120,25 +120,31 @@ def _is_shifted_identity(spec: Preprocess) -> bool:
     return bool(np.array_equal(table.astype(np.int16), np.arange(-128, 128)[:, None] + np.zeros(table.shape[1])))
 
 
-def quantise(pixels: Pixels, spec: Preprocess) -> Tensor:
+def quantise(pixels: Pixels, spec: Preprocess, out: Tensor | None = None) -> Tensor:
     """Turn pixels into the values of the input tensor.
 
     Args:
         pixels: uint8, shape (H, W, C), in the model's colour order.
         spec: The model's preprocessing.
+        out: Where the values are to stand, same shape, dtype spec.dtype; None makes a new array where one is needed.
 
     Returns:
-        Shape (H, W, C), dtype spec.dtype. The pixels themselves where quantisation makes them the input.
+        Shape (H, W, C), dtype spec.dtype: `out` if it was given, the pixels themselves where quantisation makes them
+        the input.
     """
     if _is_shifted_identity(spec):
-        shifted: Tensor = np.bitwise_xor(pixels, np.uint8(0x80)).view(np.int8)
+        target = None if out is None else out.view(np.uint8)
+        shifted: Tensor = np.bitwise_xor(pixels, np.uint8(0x80), out=target).view(np.int8)
         return shifted
     table = lookup_table(spec)
     if table is None:
-        return pixels
-    out = np.empty(pixels.shape, dtype=table.dtype)
+        if out is not None and out is not pixels:
+            np.copyto(out, pixels)
+        return pixels if out is None else out
+    out = np.empty(pixels.shape, dtype=table.dtype) if out is None else out
     for channel in range(pixels.shape[2]):
-        np.take(table[:, channel], pixels[..., channel], out=out[..., channel])
+        # "clip" changes nothing for 256 levels and spares the copy that the default makes of `out`.
+        np.take(table[:, channel], pixels[..., channel], out=out[..., channel], mode="clip")
     return out
 
 
@@ -156,6 +162,34 @@ def to_model_input(pixels: Pixels, spec: Preprocess, order: str = "RGB") -> Tens
     Raises:
         ShapeError: The frame is not an image of that order.
     """
+    return quantise(to_color(_shrunk(pixels, spec, order), order, spec.color), spec)[None]
+
+
+def fill_model_input(pixels: Pixels, spec: Preprocess, order: str, out: Tensor) -> None:
+    """Do what `to_model_input` does where the interpreter reads, so that nothing is copied there afterwards.
+
+    Args:
+        pixels: uint8, shape (H, W, C) or (H, W) for grey.
+        spec: The model's preprocessing.
+        order: ``RGB``, ``BGR`` or ``GRAY``: what the frame's channels are.
+        out: The input tensor, shape (1, spec.height, spec.width, spec.channels), dtype spec.dtype.
+
+    Raises:
+        ShapeError: The frame is not an image of that order.
+    """
+    small = _shrunk(pixels, spec, order)
+    if order != spec.color and spec.color != "GRAY" and lookup_table(spec) is None:
+        # The pixel is the input: the change of colour order is what moves it there.
+        cv2 = _cv2()
+        moved = cv2.cvtColor(np.ascontiguousarray(small), getattr(cv2, f"COLOR_{order}2{spec.color}"), dst=out[0])
+        if not np.may_share_memory(moved, out):
+            np.copyto(out[0], moved)
+        return
+    quantise(to_color(small, order, spec.color), spec, out[0])
+
+
+def _shrunk(pixels: Pixels, spec: Preprocess, order: str) -> Pixels:
+    """The model's part of a frame at the model's size, in the frame's own colour order."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     wanted = 1 if order == "GRAY" else 3
@@ -163,8 +197,7 @@ def to_model_input(pixels: Pixels, spec: Preprocess, order: str = "RGB") -> Tens
         raise ShapeError(f"a {order} frame must be uint8 (height, width, {wanted}), got {pixels.dtype} {pixels.shape}")
     top, left, height, width = crop_box(pixels.shape[0], pixels.shape[1], spec)
     view = pixels[top : top + height, left : left + width]
-    small = resize(view, spec.height, spec.width, spec.interpolation, antialias=spec.antialias)
-    return quantise(to_color(small, order, spec.color), spec)[None]
+    return resize(view, spec.height, spec.width, spec.interpolation, antialias=spec.antialias)
 
 
 def decode_image(data: bytes, *, max_pixels: int = 50_000_000) -> Pixels:

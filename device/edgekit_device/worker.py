@@ -18,14 +18,19 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from edgekit_device import vision
+from edgekit_device import memory, vision
+from edgekit_device.beside import Beside, Model, Stopwatch
 from edgekit_device.bundle import parse_bundle
 from edgekit_device.capture import Capture, capture_for
 from edgekit_device.contract.errors import EdgeKitError, SourceError
+from edgekit_device.infer import edgetpu
 from edgekit_device.infer.rung import open_rung
+from edgekit_device.lanes import Lanes, Look, look_at
 from edgekit_device.meter import Meter
 from edgekit_device.progress import Progress, read_memory
+from edgekit_device.slowness import warnings_for
 from edgekit_device.smoothing import Smoother, SmoothingRule
+from edgekit_device.soundness import check_classes
 from edgekit_device.sources.frame import SourceOptions
 
 if TYPE_CHECKING:
@@ -58,9 +63,15 @@ class Channel:
 class Server:
     """The serving loop and what it knows about now."""
 
-    def __init__(self, rung: Rung, labels: Sequence[str], meter: Meter, channel: Channel, progress: Progress) -> None:
-        self.engine, self.spec, self.labels = rung.engine, rung.preprocess, labels
+    def __init__(
+        self, rung: Rung, labels: Sequence[str], meter: Meter, channel: Channel, progress: Progress, bundle: str = ""
+    ) -> None:
+        self.model = Model(bundle, rung, tuple(labels))
+        self.other: Model | None = None
         self.meter, self.channel, self.progress = meter, channel, progress
+        self.watch = Stopwatch()
+        self._beside: Beside | None = None
+        self._swapping, self._swap = threading.Lock(), threading.Event()
         self.smoother = Smoother(SmoothingRule())
         self.now: dict[str, Any] = {"label": None, "score": None}
         self.preview: Preview | None = None
@@ -70,35 +81,78 @@ class Server:
 
     def serve(self, frame: Frame) -> None:
         """Classify one frame and count it."""
-        begun = time.monotonic()
-        self.progress.put("infer_since_s", begun)
-        tensor = vision.to_model_input(frame.raw, self.spec, frame.order)
-        prepared = time.monotonic()
-        scores = self.engine.scores(tensor)
-        invoked = time.monotonic()
-        top = int(scores.argmax())
-        self._decide(top, float(scores[top]))
-        done = time.monotonic()
+        self.progress.put("infer_since_s", time.monotonic())
+        look = look_at(self.model.rung.engine, self.model.rung.preprocess, frame)
         self.progress.put("infer_since_s", 0.0)
-        seconds = {"preprocess": prepared - begun, "invoke": invoked - prepared, "end_to_end": done - begun}
+        self.deliver(look)
+
+    def deliver(self, look: Look) -> None:
+        """Decide on one classified frame, and count it."""
+        began = time.monotonic()
+        model, scores = self.model, look.scores
+        top = int(scores.argmax())
+        if scores[top] < float("inf"):
+            self._decide(model.labels, top, float(scores[top]))
+        else:
+            self.watch.odd += 1  # NaN, which argmax finds first, is no decision.
+        self.watch.seconds.append(look.invoke_s)
+        whole_s = look.preprocess_s + look.invoke_s + time.monotonic() - began
+        seconds = {"preprocess": look.preprocess_s, "invoke": look.invoke_s, "end_to_end": whole_s}
         self.meter.served(seconds, scores, new=True)
         self._served += 1
         self.progress.put("served", self._served)
+        beside = self._beside
+        if beside is not None:
+            beside.offer(look.frame, model.labels[top])
         if self.preview is not None:
-            self.preview.studio.show(frame, self.now["label"], self.now["score"])
+            self.preview.studio.show(look.frame, self.now["label"], self.now["score"])
 
-    def _decide(self, top: int, score: float) -> None:
+    def _decide(self, labels: Sequence[str], top: int, score: float) -> None:
         decision = self.smoother.add(top, score)
-        label = self.labels[decision.index]
+        label = labels[decision.index]
         self.now = {"label": label, "score": round(decision.score, 4)}
         if self._claim != (decision.index, decision.accepted):
             self._claim = (decision.index, decision.accepted)
             word = "accepted" if decision.accepted else "uncertain"
-            self.channel.send("result", decision=word, **self.now)
+            self.channel.send("result", decision=word, bundle=self.model.bundle_id, **self.now)
+
+    def _exchange(self) -> None:
+        """Between two frames: serve with the model beside, and keep the one that served until it is dropped.
+
+        The window is closed first, so that no Reading is a mixture of two models.
+        """
+        beside, self._beside = self._beside, None
+        incoming = (beside.model if beside else None) or self.other
+        if beside:
+            beside.stop()
+        if incoming is None:
+            return
+        with self._swapping:
+            closed, said = self.meter.take(), self.now
+            self.model, self.other = incoming, self.model
+            self.smoother, self.watch = Smoother(SmoothingRule()), Stopwatch()
+            self.now, self._claim = {"label": None, "score": None}, None
+            self.channel.send("swapped", window=closed, now=said, **incoming.facts)
+
+    def _drop(self) -> None:
+        """Forget every model but the one that serves; a delegate goes with its interpreter."""
+        if self._beside:
+            self._beside.stop()
+        self.other = self._beside = None
+        memory.give_back()
+        if self.model.rung.engine.delegate != edgetpu.NAME:
+            edgetpu.give_back()
 
     def run(self, capture: Capture) -> None:
         """Serve until the source ends or the supervisor says stop."""
         while not self.stopping.is_set():
+            if self._swap.is_set():
+                self._swap.clear()
+                self._exchange()
+            rung = self.model.rung
+            if rung.more:
+                lanes = Lanes(rung.engines, rung.preprocess, self.deliver, self.progress)
+                lanes.run(capture, lambda: self.stopping.is_set() or self._swap.is_set())
             frame = capture.take(_IDLE_WAIT_S)
             if frame is not None:
                 self.serve(frame)
@@ -110,7 +164,23 @@ class Server:
         for line in commands:
             command = json.loads(line)
             if command["cmd"] == "window":
-                self.channel.send("window", id=command["id"], window=self.meter.take(), now=self.now)
+                with self._swapping:
+                    self.channel.send("window", id=command["id"], window=self.meter.take(), now=self.now)
+            elif command["cmd"] == "load":
+                self._drop()
+                self._beside = Beside(command, self.channel.send)
+                self._beside.start()
+            elif command["cmd"] == "duel" and self.other is not None:
+                self._beside = Beside(command, self.channel.send, self.other)
+                self._beside.start()
+            elif command["cmd"] == "swap":
+                self._swap.set()
+            elif command["cmd"] == "drop":
+                self._drop()
+            elif command["cmd"] == "measure":
+                self.channel.send("measured", bundle=self.model.bundle_id, **self.watch.measured())
+                if command.get("forget"):
+                    self.watch.seconds.clear()
             elif command["cmd"] == "stop":
                 self.stopping.set()
         os._exit(0)
@@ -133,19 +203,25 @@ def _prepare(config: dict[str, Any], channel: Channel, progress: Progress) -> tu
         config["threads"],
         most_threads=config["most_threads"],
         pace_s=capture.pace_s if capture.live else None,
+        lanes=config["lanes"],
+        mode=config["mode"],
     )
-    engine = rung.engine
-    server = Server(rung, bundle.labels, meter, channel, progress)
+    check_classes(rung, bundle)
+    engine, capture.depth = rung.engine, len(rung.engines)
+    server = Server(rung, bundle.labels, meter, channel, progress, manifest.bundle_id)
     if config["preview"]:
         _serve_preview(config["preview"], server, capture)
     progress.put("serving_since_s", time.monotonic())
     channel.send(
         "ready",
         delegate=engine.delegate,
-        threads=engine.threads,
+        threads=engine.threads * len(rung.engines),
         interpreter=engine.interpreter,
         golden=rung.golden,
         tuned_ms=rung.tuned_ms,
+        # Measured once for a machine and a model, like the threads.
+        warnings=warnings_for(engine.interpreter, engine.input.dtype, measure=bool(rung.tuned_ms)),
+        lanes=len(rung.engines),
         live=capture.live,
         pace_s=capture.pace_s,
         seconds=round(time.monotonic() - began, 3),

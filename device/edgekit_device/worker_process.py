@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _STDERR_LINES = 40
 _STOP_WAIT_S = 2.0
+_PROBE_LOOK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class WorkerSetup:
     """Everything a worker is told; plain values, because it crosses a process border.
 
     Attributes:
-        threads: Interpreter threads; 0 measures which are right, at most `most_threads`.
+        threads: Threads of each interpreter; 0 measures which are right, at most `most_threads`.
+        lanes: Interpreters side by side, where `threads` is given.
+        mode: ``throughput`` or ``latency``.
         probe: Only open and prove the rung, say so, and end.
     """
 
@@ -43,6 +46,8 @@ class WorkerSetup:
     most_threads: int = 1
     probe: bool = False
     preview: PreviewAddress | None = None
+    lanes: int = 1
+    mode: str = "throughput"
 
 
 class WorkerProcess:
@@ -94,6 +99,8 @@ class WorkerProcess:
                 "delegate": setup.delegate,
                 "threads": setup.threads,
                 "most_threads": setup.most_threads,
+                "lanes": setup.lanes,
+                "mode": setup.mode,
                 "probe": setup.probe,
                 "preview": None if setup.preview is None else asdict(setup.preview),
             }
@@ -133,6 +140,27 @@ class WorkerProcess:
     def ask_window(self, number: int) -> None:
         """Ask for the current window; the answer comes as a message with that id."""
         self._send({"cmd": "window", "id": number})
+
+    def tell(self, cmd: str, **values: Any) -> None:
+        """Send a command; what it comes to arrives as messages."""
+        self._send({"cmd": cmd, **values})
+
+    def verdict(self, limit_s: float) -> str | None:
+        """Wait for a probe to end. Returns why the rung does not work, or None if it does."""
+        try:
+            while time.monotonic() < self.started_s + limit_s:
+                cause = self.exit_cause()
+                try:
+                    message = self.messages.get(timeout=_PROBE_LOOK_S)
+                except queue.Empty:
+                    if cause is not None:
+                        return f"the probe died ({cause}: {self.last_words()})"
+                    continue
+                if message["type"] in ("ready", "failed"):
+                    return None if message["type"] == "ready" else str(message["reason"])
+            return f"the probe was not ready after {limit_s:.0f} s"
+        finally:
+            self.kill()
 
     def look(self) -> Snapshot:
         """Where the worker is now, without asking it."""

@@ -1,11 +1,13 @@
 """A disk that fills up and gets room again, seen by a courier: run in a mount namespace of its own.
 
-`unshare -rm python full_disk.py MOUNTPOINT MODE` prints one line of JSON. MODE is `full` or `readonly`.
+`unshare -rm python full_disk.py MOUNTPOINT MODE` prints one line of JSON. MODE is `full`, `readonly` or `eio`:
+strace answers each write to the outbox with an input/output error.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -26,7 +28,7 @@ def main() -> None:
     retry_s = float(sys.argv[3]) if len(sys.argv) > 3 else 0.3
     keeper.RETRY_S = retry_s
     # A disk cannot be made read-only under an open file by hand: this one is so from the start.
-    options = "size=400k" if mode == "full" else "size=400k,ro"
+    options = {"full": "size=400k", "readonly": "size=400k,ro", "eio": "size=20m"}[mode]
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
     courier = Courier(BOOT, place / "state", Limits(spool_after_s=0.2, settle_s=0.0), lambda: "synced")
     courier.start()
@@ -51,6 +53,7 @@ def main() -> None:
                     file.flush()
         except OSError:
             pass
+    broken = _broken(place / "state") if mode == "eio" else None
     broke = time.monotonic()
     words = []
     while time.monotonic() - broke < 4 * retry_s + 1:
@@ -61,6 +64,9 @@ def main() -> None:
     make(1)
     live = courier.next()
     subprocess.run(["mount", "-o", "remount,rw,size=20m", str(place)], check=True)
+    if broken is not None:
+        broken.terminate()
+        broken.communicate()
     healed = time.monotonic()
     if mode == "full":
         ballast.unlink()
@@ -87,6 +93,21 @@ def main() -> None:
         "healed_s": round(healed_s, 2),
     }
     print(json.dumps(found))
+
+
+def _broken(folder: Path) -> subprocess.Popen[str]:
+    """Every write to the outbox fails until this tracer of our own process ends."""
+    calls = "pwrite64,fdatasync,fsync,ftruncate"
+    files = [word for name in ("outbox.db", "outbox.db-wal") for word in ("-P", str(folder / name))]
+    words = ["strace", "-f", "-p", str(os.getpid()), "-e", f"trace={calls}", "-e", f"inject={calls}:error=EIO", *files]
+    tracer = subprocess.Popen([*words, "-o", "/dev/null"], stderr=subprocess.PIPE, text=True)
+    assert tracer.stderr is not None
+    said = ""
+    # With -P, strace speaks of the paths first.
+    while "attached" not in said:
+        said = tracer.stderr.readline()
+        assert said, "strace cannot attach"
+    return tracer
 
 
 if __name__ == "__main__":

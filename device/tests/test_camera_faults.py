@@ -19,8 +19,9 @@ from edgekit_device.ladder import Ladder
 from edgekit_device.meter import Meter
 from edgekit_device.progress import Progress
 from edgekit_device.publish.memory import Memory
+from edgekit_device.run_plan import RunPlan
 from edgekit_device.sources.frame import SourceOptions
-from edgekit_device.supervisor import RunPlan, Supervisor, new_boot
+from edgekit_device.supervisor import Supervisor, new_boot
 
 WITHIN_S = 10.0  # C2.
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgekit_device.camera_health import HOLD_S, CameraHealth, Look, decoder_fill
 from edgekit_device.camera_state import CameraState
-from edgekit_device.capture import Lookout
+from edgekit_device.lookout import Lookout
 from edgekit_device.sources.frame import Frame
 
 PACE_S = 1 / 30

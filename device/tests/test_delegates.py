@@ -186,9 +186,9 @@ def test_a_second_run_leaves_the_stick_to_the_first(bundle: tuple[Path, Path], w
 def test_the_stand_in_aborts_its_first_user_when_a_second_opens_it(world: dict[str, str]) -> None:
     """The physics that the lock guards against: without it, the second opener ends the first."""
     code = (
-        "import sys, time; from ai_edge_litert.interpreter import Interpreter, load_delegate; import numpy as np;"
-        "i = Interpreter(model_content=open(sys.argv[1], 'rb').read(),"
-        " experimental_delegates=[load_delegate(sys.argv[2])]); i.allocate_tensors(); print('open', flush=True);"
+        "import sys, time; from edgekit_device.infer.interpreter import find_interpreter; _, m = find_interpreter();"
+        "i = m.Interpreter(model_content=open(sys.argv[1], 'rb').read(),"
+        " experimental_delegates=[m.load_delegate(sys.argv[2])]); i.allocate_tensors(); print('open', flush=True);"
         "[(time.sleep(0.05), i.invoke()) for _ in range(200)]"
     )
     words = [sys.executable, "-c", code, str(FIXTURES / "colours_edgetpu.tflite"), world["EDGEKIT_LIBEDGETPU"]]

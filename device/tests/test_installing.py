@@ -72,11 +72,12 @@ def test_install_proves_and_enters_rollback_goes_back_and_status_says_so(board, 
         "held": ["toy-1.0.1", "toy-1.0.0"],
         "security_epoch": 0,
         "problem": None,
+        "verdicts": {},
     }
     assert run("rollback", "--root", board) == 0
     assert serving(board) == "toy-1.0.0"
     run("status", "--root", board)
-    assert "releases: toy-1.0.0 (current), toy-1.0.1 (previous)" in capsys.readouterr().out
+    assert "releases: toy-1.0.0 (current, on trial), toy-1.0.1 (previous, on trial)" in capsys.readouterr().out
     assert run("install", made("1.0.0"), "--root", board) == 0
     assert "current already" in capsys.readouterr().out
 

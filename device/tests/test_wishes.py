@@ -46,6 +46,15 @@ def test_what_is_not_followed_is_said_with_the_reason() -> None:
     assert not wishes.refused("lite0-1.0.0")
 
 
+def test_what_a_later_host_asks_for_is_refused_by_name_too() -> None:
+    wishes = Wishes(30.0)
+    wishes.hear(Desired.from_bytes(b'{"schema":1,"interval_s":5.0,"colour":"red"}'), 0.0)
+    said = wishes.reported(BOOT, None, "xnnpack", None)
+    assert (said.interval_s, set(said.refused)) == (5.0, {"colour"})
+    wishes.hear(Desired(extra={f"key{n:04d}": n for n in range(1000)}), 0.0)
+    assert len(Reported.from_bytes(wishes.reported(BOOT, None, None, None).to_bytes()).refused) == 32
+
+
 def test_health_says_whether_something_serves() -> None:
     wishes = Wishes(30.0)
     assert wishes.reported(BOOT, None, None, None).health == "starting"

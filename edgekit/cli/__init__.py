@@ -10,7 +10,23 @@ from collections.abc import Sequence
 import typer
 
 from edgekit import __version__
-from edgekit.cli import bench, bundle, convert, demo, doctor, evaluate, flash, fleet, inspect, keys, models, verify
+from edgekit.cli import (
+    bench,
+    bundle,
+    compress,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    flash,
+    fleet,
+    inspect,
+    keys,
+    models,
+    report,
+    train,
+    verify,
+)
 from edgekit.errors import EdgeKitError
 
 # rich would be imported for prettier help: 60 ms and a package more for `--help`.
@@ -23,10 +39,13 @@ app = typer.Typer(
 )
 app.command(help=demo.HELP)(demo.demo)
 app.command(help=models.HELP)(models.models)
+app.command(help=train.HELP)(train.train)
+app.command(help=compress.HELP)(compress.compress)
 app.command(help=convert.HELP)(convert.convert)
 app.command(help=verify.HELP)(verify.verify)
 app.command(help=evaluate.HELP)(evaluate.evaluate)
 app.command(help=bench.HELP)(bench.bench)
+app.command(help=report.HELP)(report.report)
 app.command(help=inspect.HELP)(inspect.inspect)
 app.add_typer(keys.app, name="keys", help=keys.HELP)
 app.command(help=bundle.HELP)(bundle.bundle)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -91,7 +92,7 @@ def summary(done: Conversion) -> list[str]:
         lines.append(
             f"  mixed        {', '.join(card.recipe['keep_float'])} in float: {bridges} operators lead there and back"
         )
-        lines.append("               xnnpack and builtin run it, slower; an Edge TPU stops at the first float operator")
+        lines += cost_lines(card.extra.get("keep_float_cost") or {})
     if done.skipped:
         names = ", ".join(name for name, _ in done.skipped[:3])
         lines.append(f"  skipped      {len(done.skipped)} unreadable photos: {names}")
@@ -102,3 +103,20 @@ def summary(done: Conversion) -> list[str]:
     elif not done.labels:
         following += " --labels FILE"
     return [*lines, f"{done.path} and {done.path.with_suffix('.json').name} written; next: {following}"]
+
+
+def cost_lines(cost: Mapping[str, Any]) -> list[str]:
+    """What the layers in float cost, rung by rung."""
+    if not cost:
+        return ["               xnnpack and builtin run it, slower; an Edge TPU stops at the first float operator"]
+    rungs = []
+    for rung in ("xnnpack", "builtin"):
+        times = cost.get(f"{rung}_ms") or {}
+        mixed, whole = times.get("mixed"), times.get("int8")
+        rungs.append(f"{rung} {mixed:.2f} ms ({whole:.2f})" if mixed and whole else f"{rung} does not run it")
+    more = cost["bytes"]["mixed"] - cost["bytes"]["int8"]
+    on_tpu = cost["edgetpu_operators"]
+    return [
+        f"  costs        {', '.join(rungs)}, {more / 1e3:+.1f} kB; in brackets: all int8",
+        f"               an Edge TPU would take {on_tpu['before_float']} of {on_tpu['all']} operators",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ _TICK_S = 0.25
 def demo(
     seconds: Annotated[float, typer.Option(help="How long the board runs.", min=3.0)] = 20.0,
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser (none is opened yet).")] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser, and end when done.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
 ) -> None:
     """Run the verb; see HELP."""
@@ -36,13 +37,37 @@ def demo(
         if not as_json:
             typer.echo(f"{time.monotonic() - began:6.1f} s  {stage:<8} {text}")
 
+    # Where nobody looks, nothing opens and nothing waits for a key.
+    looking = not (as_json or no_browser) and sys.stdout.isatty()
     with progress_bar(quiet=as_json) as progress:
-        done = run(seconds=seconds, folder=folder, say=say, progress=progress, watch=None if as_json else _watcher())
+        done = run(
+            seconds=seconds,
+            folder=folder,
+            say=say,
+            progress=progress,
+            watch=None if as_json else _watcher(),
+            opened=_open if looking else None,
+            stay=_stay if looking else None,
+        )
     if as_json:
         print_json(done.to_json())
-        return
+    elif not looking:
+        for line in summary(done):
+            typer.echo(line)
+
+
+def _open(url: str) -> None:
+    typer.launch(url)
+
+
+def _stay(done: DemoResult) -> None:
     for line in summary(done):
         typer.echo(line)
+    typer.echo("The dashboard stays open until Ctrl-C.")
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        typer.echo("")
 
 
 def _watcher() -> Callable[[Callable[[], FleetSnapshot], Callable[[], bool]], None]:
@@ -94,6 +119,6 @@ def summary(done: DemoResult) -> list[str]:
         f"p50 {done.p50_ms:.1f} ms, p95 {done.p95_ms:.1f} ms, {done.delegate}",
         f"telemetry   {done.made} messages made by the board, {done.stored} stored in SQLite",
         f"files       {done.folder}/ (lite0.tflite, lite0-1.0.0.edgekit, fleet.db, readings.jsonl)",
-        f"next        edgekit-device run --root {done.folder}/board --source sample",
+        f"next        edgekit fleet up --store {done.folder}/fleet.db --bundles {done.folder}",
     ]
     return lines

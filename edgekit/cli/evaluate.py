@@ -19,7 +19,7 @@ HELP = "Measure a model on labelled images, and how much it surely lost. Exit 3 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .tflite classifier.")],
-    data: Annotated[Path, typer.Argument(help="DATA/<class>/*.jpg: label, WordNet id or 0-based index.")],
+    data: Annotated[Path, typer.Argument(help="DATA/<class>/*.jpg: label, WordNet id or 0-based index; or a run.")],
     against: Annotated[Path | None, typer.Option(help="The float model, or another, on the same images.")] = None,
     epsilon: Annotated[float | None, typer.Option(help="Largest drop of top-1 in points, e.g. 1.0.")] = None,
     split: Annotated[str | None, typer.Option(help="For DATA/<split>/<class>/, e.g. val.")] = None,

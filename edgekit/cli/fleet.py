@@ -7,11 +7,13 @@ import sys
 import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli import fleet_trust, fleet_up, fleet_users
 from edgekit.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -21,7 +23,21 @@ if TYPE_CHECKING:
 HELP = "Watch boards: collect what they send, ask what is stored, export it, simulate a fleet."
 BROKER, STORE = "mqtt://127.0.0.1:1883", "fleet.db"
 
+
+class HomeAssistant(StrEnum):
+    """What to do there."""
+
+    ANNOUNCE = "announce"
+    REMOVE = "remove"
+
+
 app = typer.Typer(help=HELP, rich_markup_mode=None, no_args_is_help=True)
+fleet_trust.register(app)
+
+app.command(help="Broker, collector, store and dashboard as one program, until Ctrl-C.")(fleet_up.up)
+app.command(help="The fleet in the terminal, live: what is wrong first.")(fleet_up.top)
+app.command(help="Alerts that stand.")(fleet_up.alerts)
+app.add_typer(fleet_users.app, name="user", help="Who may log in to the dashboard.")
 
 _Broker = Annotated[str, typer.Option(envvar="EDGEKIT_BROKER", help="mqtt://HOST:PORT, or mqtts:// for TLS.")]
 _Store = Annotated[
@@ -38,16 +54,22 @@ def collect(
     alone: Annotated[bool, typer.Option("--alone", help="Take every message; share with no other collector.")] = False,
     keep_days: Annotated[float, typer.Option(help="How long single Readings are kept.", min=0.01)] = 30.0,
     ack_s: Annotated[float, typer.Option(help="Longest wait before boards hear what is stored.", min=0.1)] = 30.0,
+    home_assistant: Annotated[
+        HomeAssistant | None,
+        typer.Option("--home-assistant", help="Announce every board to Home Assistant on this broker, or remove them."),
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long (default: when interrupted).")] = None,
     as_json: _Json = False,
 ) -> None:
     """Run the verb; see its help."""
+    from edgekit.fleet.access import broker_address
     from edgekit.fleet.operation import Duty, default_name, report
     from edgekit.fleet.operation import collect as run
     from edgekit.fleet.retention import Keep
-    from edgekit_device.publish.broker_url import parse_broker_url
 
-    duty = Duty(name=name or default_name(), alone=alone, keep=Keep(raw_days=keep_days), ack_s=ack_s)
+    shown = home_assistant.value if home_assistant else None
+    keep = Keep(raw_days=keep_days)
+    duty = Duty(name=name or default_name(), alone=alone, keep=keep, ack_s=ack_s, home_assistant=shown)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -60,18 +82,30 @@ def collect(
         if not as_json:
             typer.echo(_line(report(latest)))
 
-    done = run(parse_broker_url(broker), store_url(store), duty, stop, say)
+    done = run(broker_address(broker), store_url(store), duty, stop, say)
     if as_json:
         print_json(report(done))
     else:
         typer.echo(f"{_line(report(done))}\nnext: edgekit fleet status --store {store}")
 
 
-@app.command(help="What is stored: boards, online, messages, gaps, and what came late or was dropped.")
-def status(store: _Store = STORE, as_json: _Json = False) -> None:
+@app.command(help="What is stored: boards, online, messages, gaps; with --watch, what one board says now.")
+def status(
+    store: _Store = STORE,
+    watch: Annotated[
+        str | None,
+        typer.Option(metavar="SITE.DEVICE", help="Ask this board for a Reading every two seconds, and print them."),
+    ] = None,
+    broker: _Broker = BROKER,
+    seconds: Annotated[float | None, typer.Option(help="Watch for so long (default: until Ctrl-C).")] = None,
+    as_json: _Json = False,
+) -> None:
     """Run the verb; see its help."""
     from edgekit.fleet.operation import status as ask
 
+    if watch is not None:
+        _watch(watch, broker, seconds, as_json)
+        return
     found = ask(store_url(store, must_exist=True))
     if as_json:
         print_json(found)
@@ -158,6 +192,26 @@ def simulate(
         print_json({key: value for key, value in asdict(done).items() if key != "problem"})
     else:
         typer.echo(f"{done.boards} boards: {done.made} made, {done.sent} sent, {done.acked} acknowledged")
+
+
+def _watch(board: str, broker: str, seconds: float | None, as_json: bool) -> None:
+    from edgekit.fleet.access import broker_address
+    from edgekit.fleet.live import spoken
+    from edgekit.fleet.watching import board_named, watch
+    from edgekit_device.contract.telemetry import Reading
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if seconds is not None:
+        timer = threading.Timer(seconds, stop.set)
+        timer.daemon = True
+        timer.start()
+    for heard in watch(broker_address(broker), board_named(board), stop):
+        if not as_json:
+            typer.echo(spoken(heard))
+        elif isinstance(heard, Reading):
+            print_json(heard.to_json())
 
 
 def store_url(store: str, *, must_exist: bool = False) -> str:

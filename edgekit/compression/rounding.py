@@ -3,7 +3,7 @@
 For one output channel the error is (w - q)' H (w - q), H the second moment of the layer's inputs. Rounding input by
 input, and shifting what is not rounded yet by the least-squares answer to the error so far, keeps it small: the
 integers differ from the nearest ones, and the sum that the layer computes is closer. Source: E. Frantar et al.,
-"GPTQ: accurate post-training quantization for generative pre-trained transformers", ICLR 2023 (algorithm 1, with
+"OPTQ: accurate quantization for generative pre-trained transformers" (GPTQ), ICLR 2023 (algorithm 1, with
 the inputs in order of falling second moment).
 """
 

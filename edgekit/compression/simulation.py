@@ -198,7 +198,11 @@ def compute(graph: FloatGraph, node: Node, inputs: list[Batch]) -> Batch:
         pool = tf.nn.avg_pool2d if kind == "AVERAGE_POOL_2D" else tf.nn.max_pool2d
         return activate(node, pool(batch, options["filter"], options["strides"], options["padding"]).numpy())
     if kind in ("RESHAPE", "SQUEEZE"):
-        return batch.reshape(len(batch), *graph.tensors[node.output].shape[1:])
+        shape = graph.tensors[node.output].shape[1:]
+        if batch[0].size != np.prod(shape, dtype=int):
+            # A converter may drop the batch axis of a one-pixel image; then a batch of many cannot follow.
+            raise CompressionError(graph.info.name, f"a {kind} leaves no axis for a batch")
+        return batch.reshape(len(batch), *shape)
     if kind == "PAD":
         return np.pad(batch, graph.constant(node.inputs[1]))
     if kind == "SOFTMAX":

@@ -20,7 +20,7 @@ class Stability:
 
     Attributes:
         steps: (crops in each half, median over activations, 90th percentile) of the relative difference in width.
-        settled: Crops in each half from which on the median stays within TOLERANCE; None if it never does.
+        settled: Crops in each half from which on nine ranges in ten stay within TOLERANCE; None if it never does.
     """
 
     steps: tuple[tuple[int, float, float], ...]
@@ -58,8 +58,8 @@ def two_halves(lows: npt.NDArray[np.float32], highs: npt.NDArray[np.float32], *,
         steps.append((size, float(np.median(mean)), float(np.quantile(mean, 0.9))))
         size *= 2
     settled = None
-    for count, median, _ in reversed(steps):
-        if median > TOLERANCE:
+    for count, _, most in reversed(steps):
+        if most > TOLERANCE:
             break
         settled = count
     return Stability(tuple(steps), settled)

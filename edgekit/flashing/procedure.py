@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.flashing.steps import Step, bundle_steps, folder_steps, key_steps, settings_steps
+from edgekit.flashing.steps import Step, bundle_steps, folder_steps, key_steps, proof_steps, settings_steps
 from edgekit.flashing.targets import FolderTarget, parse_target
 from edgekit_device.bundle import open_bundle, user_public_key
 from edgekit_device.contract.errors import NoTrustedKeyError
@@ -43,11 +43,13 @@ def plan(
         SlotConflictError: The target holds another bundle under this name and version.
     """
     opened, data = open_bundle(bundle, [public_key])
+    install = bundle_steps(target, bundle, opened, data, public_key)
     steps = [
+        *(proof_steps(opened, data) if install else ()),
         *folder_steps(target),
         *key_steps(target, public_key),
         *settings_steps(target, settings),
-        *bundle_steps(target, bundle, opened, data, public_key),
+        *install,
     ]
     return opened.manifest.bundle_id, steps
 
@@ -78,6 +80,7 @@ def flash(
         TargetError: The target is not understood or not available.
         NoTrustedKeyError: There is no public key.
         BundleError: The bundle is not as signed.
+        SelfTestError: Its golden photos are not reproduced; nothing was written.
         SlotError: The target's disk refuses, or another install runs there.
     """
     where = parse_target(target) if isinstance(target, str) else target

@@ -6,6 +6,7 @@ with the settings or keys of the old one.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,10 @@ from edgekit_device import disk, slots
 from edgekit_device.bundle import MAX_BOARD_KEYS, Bundle, key_label
 from edgekit_device.contract.errors import DanglingSlotError
 from edgekit_device.releases import slot_of
+from edgekit_device.selftest import self_test
 from edgekit_device.settings import device_toml, read_device_toml
+
+INTERPRETERS = ("ai_edge_litert", "tflite_runtime")
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,17 @@ def bundle_steps(target: FolderTarget, bundle_path: Path, bundle: Bundle, data: 
     before = f" instead of {serving.bundle_id}" if serving and serving != slot else ""
     describe = f"install {name} ({len(data)} bytes) into {slot.folder} and make it current{before}"
     return [Step("bundle", describe, partial(slots.install, target.slots, bundle_path, [key]))]
+
+
+def proof_steps(bundle: Bundle, data: bytes) -> list[Step]:
+    """Prove the golden photos in a child of this host, before anything is written; the board proves them again.
+
+    On a host without an interpreter the board's proof is the only one.
+    """
+    name = bundle.manifest.bundle_id
+    if not any(importlib.util.find_spec(package) for package in INTERPRETERS):
+        return [Step("self-test", f"leave the golden photos of {name} to the board: no interpreter here", lambda: None)]
+    return [Step("self-test", f"prove the golden photos of {name} in a child", partial(self_test, bundle, data))]
 
 
 def _label(file: Path) -> str | None:

@@ -13,12 +13,15 @@ from edgekit_device.contract.ack import Ack, Range
 
 MAX_ACKED_BOOTS = 32
 MAX_ACKED_RANGES = 1000
+# A boot that a board still holds something of goes on sending until an ack names it: what was silent for longer than
+# the board itself, by this much, is not held any more. One that comes back after all is named again.
+HELD_MS = 3_600_000
 # About 100 KB of JSON: below every broker's limit. The newest boots come first.
 _MOST_RANGES = 4000
 
 
 def newest_acks(connection: Connection, wanted: Sequence[BoardKey]) -> dict[BoardKey, Ack]:
-    """What is stored of the boots that each board sent from last.
+    """What is stored of the boots that each board still holds something of: those it sent from lately.
 
     Args:
         connection: A transaction.
@@ -46,6 +49,8 @@ def _query(ids: Sequence[int]) -> Select[Any]:
             boots.c.board,
             boots.c.id,
             boots.c.boot,
+            boots.c.last_seen,
+            func.max(boots.c.last_seen).over(partition_by=boots.c.board).label("newest"),
             func.row_number()
             .over(partition_by=boots.c.board, order_by=(boots.c.last_seen.desc(), boots.c.id.desc()))
             .label("age"),
@@ -64,7 +69,7 @@ def _query(ids: Sequence[int]) -> Select[Any]:
             func.row_number().over(partition_by=stored_ranges.c.boot, order_by=low.desc()).label("place"),
         )
         .join(stored_ranges, and_(stored_ranges.c.board == recent.c.board, stored_ranges.c.boot == recent.c.id))
-        .where(recent.c.age <= MAX_ACKED_BOOTS)
+        .where(recent.c.age <= MAX_ACKED_BOOTS, recent.c.last_seen >= recent.c.newest - HELD_MS)
         .subquery()
     )
     columns = newest.c

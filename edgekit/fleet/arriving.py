@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from edgekit.fleet.batch import Batch, BoardKey, dropped_by, event_row, reading_row
+from edgekit.fleet.batch import Batch, BoardKey, EventRow, ReadingRow, dropped_by, event_row, reading_row
 from edgekit.fleet.keys import BootKey
-from edgekit.fleet.rollups import Sample, is_ahead, is_delayed, is_late, roll
+from edgekit.fleet.rollups import MINUTE_MS, Bucket, Rollup, Sample, is_ahead, is_delayed, is_late, roll
 from edgekit_device.contract.ack import Range
 from edgekit_device.contract.telemetry import Reading
 
@@ -24,32 +23,35 @@ class Arrivals:
     """
 
     messages: int = 0
-    readings: list[dict[str, Any]] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
+    readings: list[ReadingRow] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
     numbers: dict[BootKey, set[int]] = field(default_factory=dict)
     dropped: dict[BootKey, list[Range]] = field(default_factory=dict)
 
-    def rolled(self, new: Collection[tuple[int, int]], span_ms: int) -> list[dict[str, int]]:
-        """Rows to merge into a roll-up table, in the order of its key.
+    def only(self, new: Collection[tuple[int, int]]) -> None:
+        """Leave out the rows of what was stored before.
 
         Args:
-            new: (boot, seq) of the messages that were not stored before.
-            span_ms: Length of a bucket.
+            new: (boot, seq) of the messages that were not.
         """
-        samples = (_sample(row) for row in self.readings if (row["boot"], row["seq"]) in new and _timely(row))
-        return [rollup.row(bucket) for bucket, rollup in sorted(roll(samples, span_ms).items())]
+        if len(new) < len(self.readings) + len(self.events):
+            self.readings = [row for row in self.readings if (row.boot, row.seq) in new]
+            self.events = [row for row in self.events if (row.boot, row.seq) in new]
 
-    def counted(self, new: Collection[tuple[int, int]]) -> list[dict[str, int]]:
-        """Rows to add to `arrivals`, in the order of its key."""
-        found: dict[int, dict[str, int]] = {}
-        for row in (*self.readings, *self.events):
-            at, received = row["at"], row["received"]
-            if (row["boot"], row["seq"]) not in new or not (is_delayed(at, received) or is_ahead(at, received)):
-                continue
-            count = found.setdefault(row["board"], {"board": row["board"], "delayed": 0, "late": 0, "ahead": 0})
-            name = "late" if is_late(at, received) else "ahead" if is_ahead(at, received) else "delayed"
-            count[name] += 1
-        return [found[board] for board in sorted(found)]
+    def rolled(self) -> dict[Bucket, Rollup]:
+        """What to merge into the roll-ups by minute."""
+        return roll((_sample(row) for row in self.readings if _timely(row)), MINUTE_MS)
+
+    def counted(self) -> list[tuple[int, int, int, int]]:
+        """(board, delayed, late, ahead) to add to `arrivals`, in the order of its key."""
+        found: dict[int, list[int]] = {}
+        times = [(row.board, row.at, row.received) for row in self.readings]
+        times += [(row.board, row.at, row.received) for row in self.events]
+        for board, at, received in times:
+            if is_delayed(at, received) or is_ahead(at, received):
+                place = 1 if is_late(at, received) else 2 if is_ahead(at, received) else 0
+                found.setdefault(board, [0, 0, 0])[place] += 1
+        return [(board, *found[board]) for board in sorted(found)]  # type: ignore[misc]
 
     def count_by_board(self, new: Collection[tuple[int, int]]) -> dict[int, int]:
         """How many messages are new, per board."""
@@ -78,26 +80,20 @@ def sort_in(
         if document.seq in numbers:
             continue
         numbers.add(document.seq)
-        where = {"board": key.board, "boot": key.boot, "received": now_ms}
         if isinstance(document, Reading):
-            found.readings.append({**reading_row(document, payload), **where})
+            found.readings.append(reading_row(key, now_ms, document, payload))
         else:
-            found.events.append({**event_row(document, payload), **where})
+            found.events.append(event_row(key, now_ms, document, payload))
         for boot, ranges in dropped_by(document).items():
             found.dropped.setdefault(BootKey(key.board, boots[key.board, boot]), []).extend(ranges)
     return found
 
 
-def _sample(row: Mapping[str, Any]) -> Sample:
+def _sample(row: ReadingRow) -> Sample:
     return Sample(
-        row["board"],
-        row["at"],
-        row["fps"],
-        row["inference_fps"],
-        row["end_to_end_p50_ms"],
-        row["end_to_end_p95_ms"],
-    )
+        row.board, row.at, row.fps, row.inference_fps, row.end_to_end_p50_ms, row.end_to_end_p95_ms
+    )  # fmt: skip
 
 
-def _timely(row: Mapping[str, Any]) -> bool:
-    return not is_late(row["at"], row["received"]) and not is_ahead(row["at"], row["received"])
+def _timely(row: ReadingRow) -> bool:
+    return not is_late(row.at, row.received) and not is_ahead(row.at, row.received)

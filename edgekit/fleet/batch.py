@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from edgekit_device.contract.ack import Ranges
@@ -25,6 +26,7 @@ LATENCY_COLUMNS = {
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS = 86_400_000
+_UNKNOWN: Mapping[str, float | None] = {"p50": None, "p95": None}
 _BOOT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 Document: TypeAlias = Reading | Event | Status | Reported | Result
@@ -50,6 +52,45 @@ class Numbered(NamedTuple):
 
     board: BoardKey
     document: Reading | Event
+    payload: bytes
+
+
+class ReadingRow(NamedTuple):
+    """A row of `readings`; named and ordered as its columns."""
+
+    board: int
+    boot: int
+    day: int
+    seq: int
+    at: int
+    received: int
+    fps: float
+    capture_fps: float
+    inference_fps: float
+    preprocess_p50_ms: float | None
+    preprocess_p95_ms: float | None
+    invoke_p50_ms: float | None
+    invoke_p95_ms: float | None
+    end_to_end_p50_ms: float | None
+    end_to_end_p95_ms: float | None
+    label: str | None
+    score: float | None
+    delegate: str | None
+    bundle: str | None
+    payload: bytes
+
+
+class EventRow(NamedTuple):
+    """A row of `events`."""
+
+    board: int
+    boot: int
+    day: int
+    seq: int
+    at: int
+    received: int
+    kind: str
+    reason: str | None
     payload: bytes
 
 
@@ -106,14 +147,14 @@ def decode(topic: str, payload: bytes) -> Received | Rejected:
         topic: As the broker delivered it.
         payload: At most MAX_PAYLOAD_BYTES.
     """
-    address = parse(topic)
+    address = _addressed(topic)
     if address is None:
         return Rejected("?", f"topic {topic[:100]!r} is not one of ours", payload[:KEPT_BYTES])
-    board = BoardKey(address.site, address.device)
+    board, kind = address
     try:
         if len(payload) > MAX_PAYLOAD_BYTES:
-            raise FieldError(address.kind.name, "", f"is {len(payload)} bytes, over {MAX_PAYLOAD_BYTES}")
-        document = _READERS.get(address.kind.name, _not_for_the_host)(payload)
+            raise FieldError(kind, "", f"is {len(payload)} bytes, over {MAX_PAYLOAD_BYTES}")
+        document = _READERS.get(kind, _not_for_the_host)(payload)
         if isinstance(document, Reading) and (document.site, document.device) != board:
             found = f"{document.site}/{document.device}"
             raise FieldError("reading", "device", f"says {found[:130]}, the topic says {'/'.join(board)}")
@@ -125,6 +166,12 @@ def decode(topic: str, payload: bytes) -> Received | Rejected:
         error = str(cause).encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
         return Rejected("/".join(board), " ".join(error.split())[:500], payload[:KEPT_BYTES])
     return Received(board, document, payload)
+
+
+@lru_cache(maxsize=1 << 16)
+def _addressed(topic: str) -> tuple[BoardKey, str] | None:
+    address = parse(topic)
+    return None if address is None else (BoardKey(address.site, address.device), address.kind.name)
 
 
 def _not_for_the_host(payload: bytes) -> Document:
@@ -170,39 +217,31 @@ def dropped_by(document: Reading | Event) -> Mapping[str, Ranges]:
     return found
 
 
-def reading_row(reading: Reading, payload: bytes) -> dict[str, Any]:
-    """The columns of a Reading, without those that the store numbers."""
+def reading_row(key: tuple[int, int], received: int, reading: Reading, payload: bytes) -> ReadingRow:
+    """The row of a Reading.
+
+    Args:
+        key: Row ids of board and boot.
+        received: The host's clock, UTC, ms since 1970.
+        reading: Decoded.
+        payload: The same as it came.
+    """
     at = at_ms(reading.at)
-    latency = {
-        column: reading.latency_ms.get(step, {}).get(quantile) for column, (step, quantile) in LATENCY_COLUMNS.items()
-    }
-    return {
-        "day": at // _DAY_MS,
-        "seq": reading.seq,
-        "at": at,
-        "fps": reading.fps,
-        "capture_fps": reading.capture_fps,
-        "inference_fps": reading.inference_fps,
-        **latency,
-        "label": reading.label,
-        "score": reading.score,
-        "delegate": reading.delegate,
-        "bundle": reading.bundle,
-        "payload": zlib.compress(payload),
-    }
+    latency = reading.latency_ms
+    preprocess, invoke, whole = (latency.get(step, _UNKNOWN) for step in ("preprocess", "invoke", "end_to_end"))
+    return ReadingRow(
+        *key, at // _DAY_MS, reading.seq, at, received, reading.fps, reading.capture_fps, reading.inference_fps,
+        preprocess["p50"], preprocess["p95"], invoke["p50"], invoke["p95"], whole["p50"], whole["p95"],
+        reading.label, reading.score, reading.delegate, reading.bundle, zlib.compress(payload),
+    )  # fmt: skip
 
 
-def event_row(event: Event, payload: bytes) -> dict[str, Any]:
-    """The columns of an event, without those that the store numbers."""
+def event_row(key: tuple[int, int], received: int, event: Event, payload: bytes) -> EventRow:
+    """The row of an event; arguments as in `reading_row`."""
     at = at_ms(event.at)
-    return {
-        "day": at // _DAY_MS,
-        "seq": event.seq,
-        "at": at,
-        "kind": event.kind,
-        "reason": event.reason,
-        "payload": zlib.compress(payload),
-    }
+    return EventRow(
+        *key, at // _DAY_MS, event.seq, at, received, event.kind, event.reason, zlib.compress(payload)
+    )  # fmt: skip
 
 
 class Standing(NamedTuple):

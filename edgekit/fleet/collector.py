@@ -7,17 +7,17 @@ the queue fills, the broker's receive maximum stops delivery, and messages wait 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from edgekit.errors import EdgeKitError, StoreRowError, StoreUnavailableError
 from edgekit.fleet.batch import Batch, BoardKey, Received, Rejected, at_ms
+from edgekit.fleet.inbox import Inbox
 from edgekit.fleet.link import RECEIVE_MAXIMUM, Link, LinkOptions, Message
 from edgekit.fleet.snapshot import BoardSnapshot, FleetSnapshot, after
 from edgekit.fleet.telling import Teller
@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _RETRY_S = (0.2, 5.0)
 _FLUSH_S = 5.0
-# Brokers let only so many messages fly unacknowledged (mosquitto 20, rumqttd 100): when that many are here and no
-# more come, waiting for the rest of batch_s would only slow both sides.
-_WINDOW_MESSAGES, _LULL_S = 15, 0.01
+_IDLE_S = 0.1
+# Between two looks into the inbox: a wake for each message would cost more than the message.
+_LOOK_S = 0.02
+# Brokers let only so many messages fly unacknowledged (mosquitto 20, rumqttd 100): when as many are here as ever were
+# at once and no more come, waiting for the rest of batch_s would only slow both sides. A longer lull says the same.
+_LEAST_WINDOW, _WINDOW_LULL_S, _LULL_S = 15, 0.005, 0.06
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Collector:
     ) -> None:
         self._store, self._clock, self._now = store, clock, now
         self._options = options = options or CollectorOptions()
-        self._queue: queue.Queue[Message] = queue.Queue(RECEIVE_MAXIMUM)
+        self._inbox, self._window = Inbox(RECEIVE_MAXIMUM), _LEAST_WINDOW
         named = LinkOptions(options.client_id, options.share, options.reconnect_s)
         self._link = Link(address, named, self._take, self._forgotten)
         self._voice = Voice(address, f"{options.client_id}-acks", options.reconnect_s)
@@ -144,37 +147,23 @@ class Collector:
     def _forgotten(self) -> None:
         self._teller.everything_again()
 
-    def _take(self, message: Message) -> None:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(message, timeout=0.5)
-            except queue.Full:
+    def _take(self, messages: Sequence[Message]) -> None:
+        while messages and not self._stop.is_set():
+            taken = self._inbox.put(messages, timeout_s=0.5)
+            messages = messages[taken:]
+            if not taken:
                 # The receive maximum bounds QoS 1 on one connection. What else is here is best effort, or was
                 # delivered on a connection that is gone and will be delivered again: neither may stop the pings.
-                if not message.packet:
-                    return
-                self._forget_earlier_sessions()
-                continue
-            return
-
-    def _forget_earlier_sessions(self) -> None:
-        kept: list[Message] = []
-        try:
-            while True:
-                found = self._queue.get_nowait()
-                if found.session == self._link.session:
-                    kept.append(found)
-        except queue.Empty:
-            for message in kept:
-                self._queue.put(message)
+                messages = [message for message in messages if message.packet]
+                self._inbox.keep(lambda message: message.session == self._link.session)
 
     def _run(self) -> None:
-        while not (self._stop.is_set() and self._queue.empty()):
+        while not (self._stop.is_set() and not self._inbox):
             messages = self._gather()
             try:
                 if messages:
                     self._store_batch(messages)
-                self._teller.tell(everything=self._stop.is_set() and self._queue.empty())
+                self._teller.tell(everything=self._stop.is_set() and not self._inbox)
             except EdgeKitError as error:
                 self._tell(str(error))
             except Exception as error:
@@ -188,16 +177,21 @@ class Collector:
 
     def _gather(self) -> list[Message]:
         """At most one batch, or what came within batch_s or before a lull."""
-        messages: list[Message] = []
-        until = self._clock() + self._options.batch_s
-        while len(messages) < self._options.batch_messages:
-            left = until - self._clock()
-            window_full = len(messages) >= _WINDOW_MESSAGES
-            try:
-                messages.append(self._queue.get(timeout=max(0.0, min(left, _LULL_S if window_full else 0.1))))
-            except queue.Empty:
-                if left <= 0 or window_full or self._stop.is_set():
-                    break
+        messages = self._inbox.take(self._options.batch_messages, min(self._options.batch_s, _IDLE_S))
+        began = news_s = self._clock()
+        while messages and len(messages) < self._options.batch_messages and not self._stop.is_set():
+            full = len(messages) >= self._window
+            left = began + self._options.batch_s - self._clock()
+            if left <= 0:
+                break
+            time.sleep(min(left, _WINDOW_LULL_S if full else _LOOK_S))
+            more = self._inbox.take(self._options.batch_messages - len(messages))
+            messages += more
+            if more:
+                news_s = self._clock()
+            elif full or (len(messages) >= _LEAST_WINDOW and self._clock() - news_s >= _LULL_S):
+                break
+        self._window = max(self._window, len(messages))
         return messages
 
     def _store_batch(self, messages: list[Message]) -> None:
@@ -254,8 +248,8 @@ class Collector:
             messages.setdefault(item.board, []).append(item)
         with self._lock:
             for key, items in messages.items():
-                board = after(self._boards.get(key, BoardSnapshot(*key)), items)
-                self._boards[key] = replace(board, stored=board.stored + written.new.get(key, 0))
+                known = self._boards.get(key) or BoardSnapshot(*key)
+                self._boards[key] = after(known, items, written.new.get(key, 0))
             for rejected in batch.rejected:
                 site, _, device = rejected.board.partition("/")
                 key = BoardKey(site, device)

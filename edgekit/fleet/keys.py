@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, select, tuple_, update
+from sqlalchemy import ARRAY, BigInteger, Connection, any_, bindparam, select, tuple_, update
 
 from edgekit.fleet.batch import BoardKey
 from edgekit.fleet.tables import boards, boots
@@ -15,6 +15,8 @@ CHUNK = 400  # SQLite's historic limit is 999 parameters a statement.
 _SEEN_STEP_MS = 30_000
 _MOST_KNOWN = 200_000
 _T = TypeVar("_T")
+_IDS: Any = bindparam("ids", type_=ARRAY(BigInteger))
+_LOCK = select(boots.c.id).where(boots.c.id == any_(_IDS)).order_by(boots.c.id).with_for_update()
 
 
 class BootKey(NamedTuple):
@@ -29,18 +31,22 @@ class Keys:
 
     Args:
         insert: The dialect's INSERT.
+        locks: Whether rows can be locked; SQLite has one writer and needs none.
     """
 
-    def __init__(self, insert: Any) -> None:
-        self._insert = insert
+    def __init__(self, insert: Any, *, locks: bool) -> None:
+        self._insert, self._locks = insert, locks
         self._boards: dict[BoardKey, int] = {}
         self._boots: dict[tuple[int, str], int] = {}
+        self._seen_ms: dict[int, int] = {}
 
-    def remember(self, found: dict[BoardKey, int], started: dict[tuple[int, str], int]) -> None:
-        """Keep what a committed transaction found."""
+    def remember(self, found: dict[BoardKey, int], started: dict[tuple[int, str], int], now_ms: int) -> None:
+        """Keep what a transaction that was committed at `now_ms` found."""
+        self._seen_ms.update(dict.fromkeys(self._stale(started.values(), now_ms), now_ms))
         for known, new in ((self._boards, found), (self._boots, started)):
             if len(known) > _MOST_KNOWN:
                 known.clear()
+                self._seen_ms.clear()
             known.update(new)  # type: ignore[arg-type]
 
     def boards(self, connection: Connection, wanted: Iterable[BoardKey]) -> dict[BoardKey, int]:
@@ -69,14 +75,15 @@ class Keys:
             connection.execute(self._insert(boots).on_conflict_do_nothing(), values)
             query = select(boots).where(tuple_(boots.c.board, boots.c.boot).in_(chunk))
             found |= {(row.board, row.boot): row.id for row in connection.execute(query)}
-        for numbers in chunks(sorted(found.values())):
-            query = select(boots.c.id, boots.c.last_seen).where(boots.c.id.in_(numbers))
-            rows = connection.execute(query.order_by(boots.c.id).with_for_update())
-            # Writing it with each batch would cost as much as the Readings themselves.
-            stale = [row.id for row in rows if now_ms - row.last_seen >= _SEEN_STEP_MS]
-            if stale:
-                connection.execute(update(boots).where(boots.c.id.in_(stale)).values(last_seen=now_ms))
+        if self._locks and found:
+            connection.execute(_LOCK, {"ids": sorted(found.values())}).all()
+        # Writing it with each batch would cost as much as the Readings themselves.
+        for numbers in chunks(self._stale(found.values(), now_ms)):
+            connection.execute(update(boots).where(boots.c.id.in_(numbers)).values(last_seen=now_ms))
         return found
+
+    def _stale(self, numbers: Iterable[int], now_ms: int) -> list[int]:
+        return sorted(number for number in numbers if now_ms - self._seen_ms.get(number, 0) >= _SEEN_STEP_MS)
 
 
 def chunks(items: Sequence[_T]) -> Iterator[list[_T]]:

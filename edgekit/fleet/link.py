@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paho.mqtt.client as paho
@@ -13,7 +13,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edgekit.fleet.buffered_client import BufferedClient
+from edgekit.fleet.access import present_host
+from edgekit.fleet.buffered_client import Arrived, BufferedClient
 from edgekit_device.contract.errors import BrokerError, BrokerUnreachableError
 from edgekit_device.contract.topics import EVENT, REPORTED, RESULT, STATUS, TELEMETRY, subscription
 
@@ -64,7 +65,7 @@ class Link:
     Args:
         address: The broker.
         options: Name and share.
-        deliver: Called for each message on the network thread; may block, which holds the broker back.
+        deliver: Called with what came, on the network thread; may block, which holds the broker back.
         forgotten: Called on the network thread after each connection on which the broker had no session of ours:
             it may have lost what it retained as well.
     """
@@ -73,7 +74,7 @@ class Link:
         self,
         address: BrokerAddress,
         options: LinkOptions,
-        deliver: Callable[[Message], None],
+        deliver: Callable[[Sequence[Message]], None],
         forgotten: Callable[[], None] = lambda: None,
     ) -> None:
         self._address, self._options, self._deliver, self._forgotten = address, options, deliver, forgotten
@@ -86,12 +87,12 @@ class Link:
             CallbackAPIVersion.VERSION2, client_id=options.client_id, protocol=paho.MQTTv5, manual_ack=True
         )
         self._client.reconnect_delay_set(*options.retry_s)
-        if address.tls:
-            self._client.tls_set()
+        present_host(self._client, address, "link")
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
-        self._client.on_message = self._on_message
+        # Most come many at a time; what is larger than usual comes alone.
+        self._client.on_arrived, self._client.on_message = self._on_arrived, self._on_message
 
     def start(self, timeout_s: float = 10.0) -> None:
         """Connect and subscribe; after that the link comes back by itself.
@@ -166,10 +167,14 @@ class Link:
             name = self._options.client_id
             self.problem += f"; perhaps another collector calls itself {name}: give each its own --name"
 
+    def _on_arrived(self, arrived: list[Arrived]) -> None:
+        session = self.session
+        self._deliver([Message(topic, payload, session, packet) for topic, payload, packet in arrived])
+
     def _on_message(self, client: Any, data: Any, message: paho.MQTTMessage) -> None:
         try:
             name = message.topic
         except UnicodeDecodeError:
             name = "?"
         packet = message.mid if message.qos else 0
-        self._deliver(Message(name, bytes(message.payload), self.session, packet))
+        self._deliver([Message(name, bytes(message.payload), self.session, packet)])

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgekit.fleet.snapshot import BoardSnapshot, FleetSnapshot
+from edgekit_device.contract.telemetry import Event, Reading, Status
 
 WIDTH = 80
 # Shape and colour both: the dot must also speak without colour.
@@ -32,6 +33,21 @@ def render(snapshot: FleetSnapshot, limit: int = 40) -> RenderableType:
     for board in snapshot.boards[:limit]:
         table.add_row(*_cells(board))
     return Group(table, _footer(snapshot, limit))
+
+
+def spoken(heard: Reading | Event | Status) -> str:
+    """One line for what a board said."""
+    if isinstance(heard, Status):
+        return _plain(f"{heard.state}{f': {heard.reason}' if heard.reason else ''}")
+    if isinstance(heard, Event):
+        return _plain(f"{heard.at}  {heard.kind}{f': {heard.reason}' if heard.reason else ''}")
+    times = heard.latency_ms.get("end_to_end", {})
+    sees = "sees nothing" if heard.label is None else f"{_number(heard.score, 2)} {heard.label}"
+    line = (
+        f"{heard.at}  {_number(heard.fps, 1)} FPS  {_number(times.get('p50'), 1)}/{_number(times.get('p95'), 1)} ms  "
+    )
+    warm = "" if heard.cpu_temp_c is None else f"{_number(heard.cpu_temp_c, 0)} °C  "
+    return _plain(f"{line}{warm}{heard.delegate or '-'}  {heard.bundle or '-'}  {sees}")
 
 
 def _cells(board: BoardSnapshot) -> list[Text]:

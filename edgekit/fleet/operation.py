@@ -7,10 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from edgekit.errors import EdgeKitError, UsageError
+from edgekit.fleet.announcing import REMOVE, Announcer
+from edgekit.fleet.batch import BoardKey
 from edgekit.fleet.collector import Collector, CollectorOptions
 from edgekit.fleet.proof import prove
 from edgekit.fleet.retention import Keep
@@ -34,6 +37,7 @@ class Duty:
         ack_s: A board hears of its stored messages after so long at the latest.
         batch_s: Longest wait before a batch is written.
         reconnect_s: Shortest and longest wait between two tries to reach a broker that went away.
+        home_assistant: ``announce`` every board there, or ``remove`` them; None does neither.
     """
 
     name: str = field(default_factory=lambda: default_name())
@@ -42,6 +46,7 @@ class Duty:
     ack_s: float = 30.0
     batch_s: float = 0.5
     reconnect_s: tuple[int, int] = (1, 30)
+    home_assistant: str | None = None
 
     def options(self) -> CollectorOptions:
         """For the collector itself."""
@@ -90,12 +95,18 @@ def collect(
     if not _NAME.fullmatch(duty.name):
         raise UsageError(f"--name {duty.name[:80]!r}: it is made of a-z, 0-9 and dashes, 63 at most")
     prove(address, shared=not duty.alone)
-    with Store(store_url) as store, Collector(address, store, duty.options()) as collector:
+    with ExitStack() as stack:
+        store = stack.enter_context(Store(store_url))
+        collector = stack.enter_context(Collector(address, store, duty.options()))
+        announcer = stack.enter_context(_announcer(address, duty)) if duty.home_assistant else None
         keeper = threading.Thread(target=_keep_up, args=(store, duty.keep, stop), name="retention", daemon=True)
         keeper.start()
         said_s, problem = float("-inf"), None
         while True:
             latest = collector.latest()
+            if announcer is not None:
+                announcer.tell(BoardKey(board.site, board.device) for board in latest.boards)
+                latest = replace(latest, problem=latest.problem or announcer.problem)
             if time.monotonic() - said_s >= every_s or latest.problem != problem:
                 say(latest)
                 said_s, problem = time.monotonic(), latest.problem
@@ -104,6 +115,13 @@ def collect(
         keeper.join()
         collector.stop()
         return collector.latest()
+
+
+def _announcer(address: BrokerAddress, duty: Duty) -> Announcer:
+    from edgekit import __version__
+
+    remove = duty.home_assistant == REMOVE
+    return Announcer(address, __version__, remove=remove, retry_s=duty.reconnect_s)
 
 
 def _keep_up(store: Store, keep: Keep, stop: threading.Event) -> None:

@@ -13,6 +13,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgekit.errors import BrokerAbilityError
+from edgekit.fleet.access import present_host
 from edgekit_device.contract.errors import BrokerError, BrokerUnreachableError
 from edgekit_device.contract.topics import ACK, topic
 
@@ -72,8 +73,7 @@ class _Probe:
         self._arrived = threading.Condition()
         self._messages: list[tuple[str, bytes]] = []
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="", protocol=paho.MQTTv5)
-        if address.tls:
-            self._client.tls_set()
+        present_host(self._client, address, "proof")
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = lambda *_: self._answered.set()
         for event in ("on_subscribe", "on_publish"):

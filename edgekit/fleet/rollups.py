@@ -6,7 +6,7 @@ message equals, to the last digit, what `roll` makes of the raw rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,13 +81,42 @@ class Rollup:
         if sample.p95_ms is not None:
             self.p95_us_max = max(self.p95_us_max, _thousandths(sample.p95_ms))
 
+    def merge(self, other: Rollup) -> None:
+        """Count a whole bucket in."""
+        self.readings += other.readings
+        self.fps_milli_sum += other.fps_milli_sum
+        self.fps_milli_min = min(self.fps_milli_min, other.fps_milli_min)
+        self.fps_milli_max = max(self.fps_milli_max, other.fps_milli_max)
+        self.inference_milli_sum += other.inference_milli_sum
+        self.timed += other.timed
+        self.p50_us_sum += other.p50_us_sum
+        self.p95_us_max = max(self.p95_us_max, other.p95_us_max)
+
+    def values(self, bucket: Bucket) -> tuple[int, ...]:
+        """Its row, in the order of ROW_COLUMNS."""
+        return (
+            bucket.board, bucket.number, self.readings, self.fps_milli_sum, self.fps_milli_min, self.fps_milli_max,
+            self.inference_milli_sum, self.timed, self.p50_us_sum, self.p95_us_max,
+        )  # fmt: skip
+
     def row(self, bucket: Bucket) -> dict[str, int]:
-        """The columns of its row."""
-        return {
-            "board": bucket.board,
-            "bucket": bucket.number,
-            **{name: getattr(self, name) for name in self.__slots__},
-        }
+        """The columns of its row by name."""
+        return dict(zip(ROW_COLUMNS, self.values(bucket), strict=True))
+
+
+ROW_COLUMNS = ("board", "bucket", *Rollup.__slots__)
+
+
+def regroup(rollups: Mapping[Bucket, Rollup], of: int) -> dict[Bucket, Rollup]:
+    """The same in buckets that are so many times as long: whole numbers add up to what `roll` would give."""
+    found: dict[Bucket, Rollup] = {}
+    for bucket, rollup in rollups.items():
+        longer = Bucket(bucket.board, bucket.number // of)
+        whole = found.get(longer)
+        if whole is None:
+            whole = found[longer] = Rollup()
+        whole.merge(rollup)
+    return found
 
 
 def roll(samples: Iterable[Sample], span_ms: int) -> dict[Bucket, Rollup]:

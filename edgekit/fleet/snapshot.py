@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from edgekit.fleet.batch import Received, Standing, supersedes
 from edgekit.fleet.lag import Lag
@@ -63,43 +64,41 @@ class FleetSnapshot:
     problem: str | None = None
 
 
-def after(board: BoardSnapshot, messages: Iterable[Received]) -> BoardSnapshot:
+def after(board: BoardSnapshot, messages: Iterable[Received], stored: int = 0) -> BoardSnapshot:
     """What is known of a board after more messages.
 
     Args:
         board: What was known.
         messages: Valid messages of this board, in the order they came.
+        stored: How many of them are new rows.
     """
+    known: dict[str, Any] = {"stored": board.stored + stored}
+    standing, at = Standing(board.boot, board.session), board.at
     for _, document, _ in messages:
-        if isinstance(document, Status):
-            if supersedes(document, Standing(board.boot, board.session)):
-                board = replace(
-                    board,
-                    state=document.state,
-                    boot=document.boot,
-                    session=document.session,
-                    reason=document.reason,
-                    delegate=document.delegate or board.delegate,
-                    release=document.bundle or board.release,
-                )
+        if isinstance(document, Reading):
+            # A backlog is history: it must not push what is shown as "now" back. Contract times sort as text.
+            if at is None or document.at >= at:
+                at = document.at
+                known |= _measured(document)
         elif isinstance(document, Result):
-            board = replace(board, label=document.label, score=document.score)
-        elif isinstance(document, Reading) and _newer(document, board):
-            latency = document.latency_ms.get("end_to_end", {})
-            board = replace(
-                board,
-                label=document.label,
-                score=document.score,
-                fps=document.fps,
-                p50_ms=latency.get("p50"),
-                p95_ms=latency.get("p95"),
-                delegate=document.delegate,
-                release=document.bundle,
-                at=document.at,
-            )
-    return board
+            known |= {"label": document.label, "score": document.score}
+        elif isinstance(document, Status) and supersedes(document, standing):
+            standing = Standing(document.boot, document.session)
+            known |= {name: getattr(document, name) for name in ("state", "boot", "session", "reason")}
+            serves = {"delegate": document.delegate, "release": document.bundle}
+            known |= {name: value for name, value in serves.items() if value}
+    return replace(board, **known)
 
 
-def _newer(reading: Reading, board: BoardSnapshot) -> bool:
-    # A backlog is history: it must not push what is shown as "now" back. Contract times sort as text.
-    return board.at is None or reading.at >= board.at
+def _measured(reading: Reading) -> dict[str, Any]:
+    latency = reading.latency_ms.get("end_to_end", {})
+    return {
+        "label": reading.label,
+        "score": reading.score,
+        "fps": reading.fps,
+        "p50_ms": latency.get("p50"),
+        "p95_ms": latency.get("p95"),
+        "delegate": reading.delegate,
+        "release": reading.bundle,
+        "at": reading.at,
+    }

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, select, tuple_
+from sqlalchemy import Connection, Table, and_, bindparam, select
+from sqlalchemy.engine import Dialect
 
-from edgekit.fleet.keys import BootKey, chunks
+from edgekit.fleet.bulk import Bulk, listed, listing
+from edgekit.fleet.keys import BootKey
 from edgekit.fleet.ranges import RangeChange
 from edgekit_device.contract.ack import Range
+
+_WANTED = ("board", "boot", "low", "high")
 
 
 class Spans:
@@ -18,17 +22,25 @@ class Spans:
     Args:
         table: stored_ranges or dropped_ranges.
         insert: The dialect's INSERT.
+        dialect: Of the database.
     """
 
-    def __init__(self, table: Table, insert: Any) -> None:
-        self._table, self._insert = table, insert
+    def __init__(self, table: Table, insert: Any, dialect: Dialect) -> None:
         columns = table.c
-        self._from, self._to = columns["from"], columns["to"]
-        self.query = select(columns.board, columns.boot, self._from, self._to)
-        self._delete = table.delete().where(
-            columns.board == bindparam("of_board"), columns.boot == bindparam("of_boot"), self._from == bindparam("low")
-        )
-        self.order = (columns.board, columns.boot, self._from)
+        low, high = columns["from"], columns["to"]
+        self.query = select(columns.board, columns.boot, low, high)
+        self.order = (columns.board, columns.boot, low)
+        self._dialect = dialect
+        asked = listed(_WANTED, dialect)
+        same = and_(columns.board == asked.c.board, columns.boot == asked.c.boot)
+        touches = and_(high >= asked.c.low, low <= asked.c.high)
+        self._near = self.query.join_from(asked, table, and_(same, touches)).order_by(*self.order)
+        key = (columns.board == bindparam("of_board"), columns.boot == bindparam("of_boot"), low == bindparam("low"))
+        self._delete = Bulk(table.delete().where(*key), ("of_board", "of_boot", "low"), dialect)
+        put = insert(table)
+        # A range that grows at its end keeps its row.
+        grows = put.on_conflict_do_update(index_elements=["board", "boot", "from"], set_={"to": put.excluded["to"]})
+        self._put = Bulk(grows, ("board", "boot", "from", "to"), dialect)
 
     def near(self, connection: Connection, wanted: Mapping[BootKey, Range]) -> dict[BootKey, list[Range]]:
         """Every stored range that touches what is wanted, and perhaps more of the same boots.
@@ -37,40 +49,20 @@ class Spans:
             connection: A transaction in which the boots are locked.
             wanted: Lowest and highest number per boot.
         """
-        found: dict[BootKey, list[Range]] = {}
-        for keys in chunks(sorted(wanted)):
-            low = min(wanted[key][0] for key in keys) - 1
-            high = max(wanted[key][1] for key in keys) + 1
-            # Pairs, not two lists: with two lists a database tries every board with every boot.
-            query = self.query.where(
-                tuple_(self._table.c.board, self._table.c.boot).in_(keys), self._to >= low, self._from <= high
-            )
-            found |= dict(by_boot(connection.execute(query.order_by(*self.order))))
-        return found
+        if not wanted:
+            return {}
+        rows = [(*key, low - 1, high + 1) for key, (low, high) in wanted.items()]
+        return dict(by_boot(connection.execute(self._near, listing(_WANTED, rows, self._dialect))))
 
     def change(self, connection: Connection, changes: Mapping[BootKey, RangeChange]) -> None:
         """Make the rows what `changes` says."""
-        added = [
-            {"board": key.board, "boot": key.boot, "from": low, "to": high}
-            for key in sorted(changes)
-            for low, high in changes[key].add
-        ]
-        kept = {(row["boot"], row["from"]) for row in added}
+        added = [(*key, low, high) for key in sorted(changes) for low, high in changes[key].add]
+        kept = {row[1:3] for row in added}
         removed = [
-            {"of_board": key.board, "of_boot": key.boot, "low": low}
-            for key in sorted(changes)
-            for low, _ in changes[key].remove
-            if (key.boot, low) not in kept
+            (*key, low) for key in sorted(changes) for low, _ in changes[key].remove if (key.boot, low) not in kept
         ]
-        if removed:
-            connection.execute(self._delete, removed)
-        if added:
-            insert = self._insert(self._table)
-            # A range that grows at its end keeps its row.
-            grows = insert.on_conflict_do_update(
-                index_elements=["board", "boot", "from"], set_={"to": insert.excluded["to"]}
-            )
-            connection.execute(grows, added)
+        self._delete.run(connection, removed)
+        self._put.run(connection, added)
 
 
 class BootRanges(NamedTuple):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, func, select
 
 from edgekit.fleet import counting, database, retention
 from edgekit.fleet.acking import newest_acks
@@ -16,23 +16,13 @@ from edgekit.fleet.arriving import Arrivals, sort_in
 from edgekit.fleet.batch import Batch, BoardKey
 from edgekit.fleet.counting import StoreSummary
 from edgekit.fleet.keys import BootKey, Keys, chunks
-from edgekit.fleet.ranges import RangeChange, change_for, holds
+from edgekit.fleet.puts import Puts
+from edgekit.fleet.ranges import RangeChange, change_for, grown, holds
 from edgekit.fleet.retention import Keep
-from edgekit.fleet.rollups import HOUR_MS, MINUTE_MS
+from edgekit.fleet.rollups import regroup
 from edgekit.fleet.spans import Spans
 from edgekit.fleet.standing import write_rejected, write_reported, write_statuses
-from edgekit.fleet.tables import (
-    arrivals,
-    boards,
-    desired,
-    dropped,
-    events,
-    hours,
-    leases,
-    minutes,
-    readings,
-    stored_ranges,
-)
+from edgekit.fleet.tables import boards, desired, dropped, leases, stored_ranges
 from edgekit_device.contract.ack import Ack
 
 
@@ -62,8 +52,10 @@ class Store:
     def __init__(self, url: str, now: Callable[[], float] = time.time) -> None:
         self._engine = database.open_engine(url)
         self._insert = database.INSERTS[self._engine.dialect.name]
-        self._keys = Keys(self._insert)
-        self._stored, self._dropped = Spans(stored_ranges, self._insert), Spans(dropped, self._insert)
+        dialect = self._engine.dialect
+        self._keys = Keys(self._insert, locks=dialect.name != "sqlite")
+        self._stored, self._dropped = (Spans(table, self._insert, dialect) for table in (stored_ranges, dropped))
+        self._put = Puts.of(self._insert, dialect)
         self._now = now
 
     def __enter__(self) -> Store:
@@ -92,18 +84,18 @@ class Store:
             boot_ids = self._keys.boots(connection, started, now_ms)
             arrived = sort_in(batch, ids, boot_ids, now_ms)
             new = self._add_numbers(connection, arrived)
-            for table, rows in ((readings, arrived.readings), (events, arrived.events)):
-                values = [row for row in rows if (row["boot"], row["seq"]) in new]
-                if values:
-                    connection.execute(self._insert(table).on_conflict_do_nothing(), values)
-            for table, span_ms in ((minutes, MINUTE_MS), (hours, HOUR_MS)):
-                self._add_rollups(connection, table, arrived.rolled(new, span_ms))
-            self._add_arrivals(connection, arrived.counted(new))
+            arrived.only(new)
+            self._put.readings.run(connection, arrived.readings)
+            self._put.events.run(connection, arrived.events)
+            by_minute = arrived.rolled()
+            for put, rollups in ((self._put.minutes, by_minute), (self._put.hours, regroup(by_minute, 60))):
+                put.run(connection, [rollups[bucket].values(bucket) for bucket in sorted(rollups)])
+            self._put.arrivals.run(connection, arrived.counted())
             self._add_dropped(connection, arrived)
             write_statuses(connection, self._insert, batch, ids, now_ms)
             write_reported(connection, self._insert, batch, ids, now_ms)
             write_rejected(connection, self._insert, batch, now_ms)
-        self._keys.remember(ids, boot_ids)
+        self._keys.remember(ids, boot_ids, now_ms)
         grown = arrived.count_by_board(new)
         names = {number: board for board, number in ids.items()}
         counts = {names[number]: count for number, count in grown.items() if count}
@@ -197,6 +189,10 @@ class Store:
         """A transaction that sees committed rows only, for export."""
         return database.reading(self._engine)
 
+    def writing(self) -> Any:
+        """A transaction that is durable when the block ends, for the dashboard's own tables."""
+        return database.writing(self._engine)
+
     def _add_numbers(self, connection: Connection, arrived: Arrivals) -> set[tuple[int, int]]:
         """Extend the stored ranges; returns (boot, seq) of what is new."""
         numbers = arrived.numbers
@@ -208,7 +204,7 @@ class Store:
             fresh = [number for number in sequence if not holds(stored, number)]
             if fresh:
                 new |= {(key.boot, number) for number in fresh}
-                changes[key] = change_for(stored, fresh)
+                changes[key] = grown(stored, fresh)
         self._stored.change(connection, changes)
         return new
 
@@ -219,22 +215,3 @@ class Store:
         for key, ranges in arrived.dropped.items():
             changes[key] = change_for(near.get(key, []), (), ranges)
         self._dropped.change(connection, changes)
-
-    def _add_rollups(self, connection: Connection, table: Table, rows: list[dict[str, int]]) -> None:
-        if not rows:
-            return
-        insert, old = self._insert(table), table.c
-        new = insert.excluded
-        least, most = (func.min, func.max) if self._engine.dialect.name == "sqlite" else (func.least, func.greatest)
-        sums = ("readings", "fps_milli_sum", "inference_milli_sum", "timed", "p50_us_sum")
-        merged: dict[str, Any] = {name: old[name] + new[name] for name in sums}
-        merged["fps_milli_min"] = least(old.fps_milli_min, new.fps_milli_min)
-        for name in ("fps_milli_max", "p95_us_max"):
-            merged[name] = most(old[name], new[name])
-        connection.execute(insert.on_conflict_do_update(index_elements=["board", "bucket"], set_=merged), rows)
-
-    def _add_arrivals(self, connection: Connection, rows: list[dict[str, int]]) -> None:
-        if rows:
-            insert = self._insert(arrivals)
-            more = {name: arrivals.c[name] + insert.excluded[name] for name in ("delayed", "late", "ahead")}
-            connection.execute(insert.on_conflict_do_update(index_elements=["board"], set_=more), rows)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edgekit.fleet.access import present_host
 from edgekit_device.contract.topics import Kind, topic
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ class Voice:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
         self._client.reconnect_delay_set(*retry_s)
         self._client.max_queued_messages_set(MAX_QUEUED)
-        if address.tls:
-            self._client.tls_set()
+        present_host(self._client, address, "voice")
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish

@@ -1,1 +1,1 @@
-"""Who may say what runs on a board: signing keys."""
+"""Who may say what: signing keys for bundles, a certificate authority, accounts at the broker, enrolment."""

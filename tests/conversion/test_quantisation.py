@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekit.cli.convert import cost_lines
 from edgekit.conversion.metadata import Facts, with_metadata
 from edgekit.conversion.noise import captured
 from edgekit.conversion.quantisation import Quantisation, find_layers, layer_names, quantise
 from edgekit.conversion.saved_model import load_saved_model, tree_digest
 from edgekit.conversion.tflite import calibrate, lower
 from edgekit.errors import MissingPackageError, PreprocessUnknownError, UnsafeModelError, UsageError
+from edgekit.mixed_cost import cost_of
 from edgekit.origins import find_origin
 from edgekit.refining import read_choices
 from edgekit_device import vision
@@ -67,6 +69,21 @@ def test_a_layer_that_is_named_stays_in_float_and_no_other(calibrated: bytes, to
     assert {tensor.dtype for tensor in graph.inputs + graph.outputs} == {"int8"}
     plain = scores(quantise(calibrated, PREPROCESS), toy)
     assert np.abs(scores(data, toy) - plain).max() < SCORE_TOLERANCE
+
+
+def test_what_layers_in_float_cost_is_told_for_each_rung(calibrated: bytes, toy: Toy) -> None:
+    layer = next(layer.name for layer in toy.model.layers if "depthwise" in layer.name)
+    mixed, whole = (quantise(calibrated, PREPROCESS, Quantisation(keep_float=kept)) for kept in ((layer,), ()))
+    cost = cost_of(mixed, whole)
+    assert cost["bytes"] == {"mixed": len(mixed), "int8": len(whole)}
+    for rung in ("xnnpack_ms", "builtin_ms"):
+        assert min(cost[rung].values()) > 0
+    operators = [op.name for op in read_model(mixed).main.operators]
+    # The first operator that touches a float is the one that leads there.
+    assert cost["edgetpu_operators"] == {"before_float": operators.index("DEQUANTIZE"), "all": len(operators)}
+    first, second = cost_lines(cost)
+    assert first.count(" ms (") == 2
+    assert f"{operators.index('DEQUANTIZE')} of {len(operators)} operators" in second
 
 
 def test_a_layer_that_is_not_there_is_a_usage_error_with_the_near_miss(calibrated: bytes) -> None:

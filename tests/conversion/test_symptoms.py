@@ -118,5 +118,11 @@ def test_ranges_settle_as_the_halves_grow_and_never_do_where_each_crop_is_larger
     assert steady.steps[0][1] > steady.steps[-1][1]
     assert steady.settled is not None
     assert steady.settled <= 4
+    # Two activations of thirty that never settle are within the tenth that may; a third of them is not.
+    wild = highs.copy()
+    wild[:, :2] = 2.0 ** np.arange(64, dtype=np.float32)[:, None]
+    assert two_halves(np.zeros_like(wild), wild).settled is not None
+    wild[:, :10] = wild[:, :1]
+    assert two_halves(np.zeros_like(wild), wild).settled is None
     growing = np.repeat(2.0 ** np.arange(64, dtype=np.float32)[:, None], 3, axis=1)
     assert two_halves(np.zeros_like(growing), growing).settled is None

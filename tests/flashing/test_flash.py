@@ -14,6 +14,7 @@ from edgekit_device import slots
 from edgekit_device.bundle import open_bundle, trusted_keys
 from edgekit_device.contract.errors import (
     NoTrustedKeyError,
+    SelfTestError,
     SettingsError,
     SlotConflictError,
     UntrustedKeyError,
@@ -21,6 +22,7 @@ from edgekit_device.contract.errors import (
 )
 from edgekit_device.settings import load_settings
 from tests.worlds.bundles import Signer
+from tests.worlds.trial_board import Recipe, bad_recipes, bundle_of
 
 SETTINGS = {"site": "home", "id": "porch", "broker": "mqtt://127.0.0.1:1883", "interval_s": 1.0}
 
@@ -33,6 +35,18 @@ def signer(tmp_path: Path) -> Signer:
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
     return tmp_path / "board"
+
+
+@pytest.fixture(autouse=True)
+def unproved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of these bundles hold no model; the tests of the proof itself ask for `proved`."""
+    if "proved" not in request.fixturenames:
+        monkeypatch.setattr("edgekit.flashing.steps.self_test", lambda *_: None)
+
+
+@pytest.fixture
+def proved() -> None:
+    """The golden photos are really proved."""
 
 
 def snapshot(root: Path) -> dict[str, bytes | str]:
@@ -160,3 +174,18 @@ def test_a_target_that_is_not_understood_is_a_named_usage_error(
         parse_target(text)
     assert caught.value.exit_code == 2
     assert "dir:./board" in str(caught.value)
+
+
+def test_a_bundle_that_does_not_reproduce_its_golden_photos_is_refused_before_anything_is_written(
+    proved: None, signer: Signer, board: Path, tmp_path: Path
+) -> None:
+    paths = {}
+    for version, recipe in {"1.0.0": Recipe(), "2.0.0": bad_recipes()["golden below the floor"]}.items():
+        paths[version] = tmp_path / f"toy-{version}.edgekit"
+        paths[version].write_bytes(bundle_of(recipe, version))
+        signer.sign(paths[version])
+    with pytest.raises(SelfTestError, match=r"golden/00\.png"):
+        flash(paths["2.0.0"], f"dir:{board}", settings=SETTINGS, public_key=signer.public)
+    assert not board.exists()
+    done = flash(paths["1.0.0"], f"dir:{board}", settings=SETTINGS, public_key=signer.public)
+    assert done.changes[0] == "prove the golden photos of toy-1.0.0 in a child"

@@ -8,8 +8,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
+from edgekit import __version__
 from edgekit.cli import main
 from edgekit.fleet.batch import Batch
 from edgekit.fleet.broker import EmbeddedBroker
@@ -17,12 +20,34 @@ from edgekit.fleet.database import sqlite_url
 from edgekit.fleet.operation import Duty, collect, default_name
 from edgekit.fleet.snapshot import FleetSnapshot
 from edgekit.fleet.store import Store
-from edgekit_device.contract.topics import TELEMETRY, topic
+from edgekit_device.contract.desired import Watch
+from edgekit_device.contract.topics import STATUS, TELEMETRY, WATCH, topic
+from edgekit_device.publish.broker_url import BrokerAddress
+from edgekit_device.publish.home_assistant import discovery
 from tests.suites.store_promises import batch_of
 from tests.worlds.boards import HonestBoard, eventually
-from tests.worlds.readings import reading
+from tests.worlds.readings import reading, status
 
 Said = pytest.CaptureFixture[str]
+
+
+class Heard:
+    """What Home Assistant would hear on one topic."""
+
+    def __init__(self, address: BrokerAddress, name: str) -> None:
+        self.payloads: list[bytes] = []
+        subscribed = threading.Event()
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self.client.on_connect = lambda client, *_: client.subscribe(name, 1)
+        self.client.on_subscribe = lambda *_: subscribed.set()
+        self.client.on_message = lambda client, data, message: self.payloads.append(bytes(message.payload))
+        self.client.connect(address.host, address.port)
+        self.client.loop_start()
+        assert subscribed.wait(10)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
 
 
 @pytest.fixture
@@ -126,3 +151,65 @@ def test_a_collectors_name_is_checked(name: str, broker: EmbeddedBroker, tmp_pat
 def test_an_empty_batch_is_harmless(file: Path) -> None:
     with Store(sqlite_url(file)) as store:
         assert store.write(Batch()).new == {}
+
+
+def test_watching_a_board_makes_it_speak_every_two_seconds_and_shows_what_it_says(
+    broker: EmbeddedBroker, capsys: Said
+) -> None:
+    asked: list[Watch] = []
+    with HonestBoard(broker.address) as board:
+
+        def answer(payload: bytes) -> None:
+            asked.append(Watch.from_bytes(payload))
+            for seq in (7, 8):
+                board.make(seq)
+
+        board.publish(status().to_bytes(), STATUS)
+        board.publish(b"junk")
+        board.listen(WATCH, answer)
+        words = ["fleet", "status", "--watch", "home.porch", "--broker", broker.url, "--seconds", "2"]
+        assert main(words) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert main([*words, "--json"]) == 0
+        shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert said[0] == "online"
+    assert "29.8 FPS" in said[1] and "tabby" in said[1]
+    assert {one["seq"] for one in shown} == {7, 8}
+    assert asked and {(one.seconds, one.interval_s) for one in asked} == {(60.0, 2.0)}
+
+
+def test_a_watcher_is_told_what_is_wrong(broker: EmbeddedBroker, capsys: Said) -> None:
+    assert main(["fleet", "status", "--watch", "porch", "--broker", broker.url]) == 2
+    assert "SITE.DEVICE" in capsys.readouterr().err
+    assert main(["fleet", "status", "--watch", "home.porch", "--broker", "mqtt://127.0.0.1:9"]) == 1
+    assert "is the broker up" in capsys.readouterr().err
+
+
+def test_the_collector_announces_every_board_to_home_assistant_and_again_at_its_birth(
+    broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    url, shown = sqlite_url(tmp_path / "fleet.db"), discovery("home", "porch", __version__)
+    heard = Heard(broker.address, shown.topic)
+    with HonestBoard(broker.address) as board:
+
+        def run(what: str, true: Callable[[], object]) -> None:
+            stop = threading.Event()
+            duty = Duty(batch_s=0.05, home_assistant=what)
+            thread = threading.Thread(target=collect, args=(broker.address, url, duty, stop), daemon=True)
+            thread.start()
+            try:
+                board.make(0)
+                assert eventually(true)
+            finally:
+                stop.set()
+                thread.join(20)
+
+        def born() -> bool:
+            board.send_again()  # What was sent before the collector subscribed reached nobody.
+            if len(heard.payloads) == 1:
+                heard.client.publish(shown.birth_topic, b"online")
+            return heard.payloads[:2] == [shown.payload] * 2
+
+        run("announce", born)
+        run("remove", lambda: heard.payloads[-1] == b"")
+    heard.close()

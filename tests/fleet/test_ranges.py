@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.fleet.ranges import change_for, gaps, ranges_of
+from edgekit.fleet.ranges import change_for, gaps, grown, holds, ranges_of
 from edgekit_device.contract.ack import Ack, merge_ranges
 
 numbers = st.sets(st.integers(0, 60), max_size=40)
@@ -49,3 +49,11 @@ def test_gaps_and_ranges_tile_the_sequence(sequence: set[int]) -> None:
     missing = members(gaps(ranges))
     assert missing == set(range(max(sequence, default=-1) + 1)) - sequence
     assert merge_ranges((*ranges, *gaps(ranges))) == (((0, max(sequence)),) if sequence else ())
+
+
+@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 40), min_size=1), st.booleans())
+def test_the_quick_way_to_grow_is_the_general_one(before: set[int], arrived: set[int], follows: bool) -> None:
+    stored = ranges_of(range(max(before, default=0) + 1)) if follows else ranges_of(before)
+    fresh = sorted(number for number in arrived if not holds(stored, number))
+    if fresh:
+        assert grown(stored, fresh) == change_for(stored, fresh)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.worlds import trial_states
 from tests.worlds.archives import attacks, honest
 from tests.worlds.bundle_mutations import mutate_bundles
 from tests.worlds.bundles import Signer
 from tests.worlds.races import race, sparse
-from tools.gates import a1, a2, d3
+from tools.gates import a1, a2, a3, a8, d1, d3
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -50,13 +53,46 @@ def test_a_sparse_giant_is_refused_before_it_is_read(tmp_path: Path, signer: Sig
     assert sparse(tmp_path, signer) == "BundleFormatError"
 
 
-def test_mutated_models_behind_a_valid_signature_end_their_child_only() -> None:
-    # In a process of its own: a child's peak memory counts its parent's as well, and pytest's may hold TensorFlow.
-    code = "import json; from tools.gates.d1 import run; print(json.dumps(run(['--count', '10'])))"
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
+def test_mutated_models_behind_a_valid_signature_end_their_child_only(tmp_path: Path) -> None:
+    state = tmp_path / "state.jsonl"
+    found = d1.run(["--count", "60", "--toys", "--state", str(state)])
     assert found["passed"], found["figure"]
+    made = state.read_text()
+    again = d1.run(["--count", "60", "--toys", "--state", str(state)])
+    assert (again["figure"], state.read_text()) == (found["figure"], made), "a run that was cut off goes on"
+
+
+def test_models_that_crash_or_hang_end_their_child_and_are_told_apart() -> None:
+    code = (
+        "import json; from tests.worlds import model_nursery as n; from tests.worlds.trial_board import *;"
+        "from tests.worlds.model_mutations import seed_bundle; from edgekit_device.bundle import parse_bundle;"
+        "n.DEADLINE_S = 1.0; b = parse_bundle(seed_bundle('toy', TOY), 'toy', '');"
+        "print(json.dumps([n.attempt(b, m, 'xnnpack')['problem'] for m in"
+        " (TOY, edited(Edit.crash_at_load), edited(lambda e: e.trap()), edited(lambda e: e.loop(None)))]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said == [None, "crashed with SIGSEGV", "crashed with SIGSEGV", "hung: no answer within 1.0 s"]
+
+
+def test_bad_models_that_pass_every_check_at_installing_are_rolled_back_by_the_service() -> None:
+    for kind in ("constant", "memory"):
+        found = a8.run(["--quick", "--only", kind])
+        assert found["passed"], found["detail"]
+
+
+def test_some_cells_of_the_state_table_end_as_promised() -> None:
+    cases = {case.name for case in trial_states.table()}
+    assert len(cases) == 121
+    for name in (
+        "kill at run watch",
+        "error at enter swap",
+        "kill for ever at leave shadow",
+        "read-only at run commit",
+    ):
+        assert name in cases
+        found = a3.run(["--only", name])
+        assert found["passed"], found["detail"]
 
 
 def test_a_fault_in_any_system_call_leaves_a_board_that_works(require_tool) -> None:

@@ -110,6 +110,26 @@ class StorePromises:
             assert one.acks([PORCH])[PORCH].stored == other.acks([PORCH])[PORCH].stored == expected
             assert one.acks([BoardKey("home", "unknown")])[BoardKey("home", "unknown")].stored == {}
 
+    def test_acks_name_only_boots_that_the_board_still_sends_from(self, store_url: str) -> None:
+        now_s = 1_800_000_000.0
+        with Store(store_url, lambda: now_s) as store:
+            store.write(batch_of(0, 1, boot=OTHER_BOOT))
+            now_s += 1800
+            store.write(batch_of(0))
+            assert store.acks([PORCH])[PORCH].stored == {BOOT: ((0, 0),), OTHER_BOOT: ((0, 1),)}
+            now_s += 1801
+            store.write(batch_of(1))
+            assert store.acks([PORCH])[PORCH].stored == {BOOT: ((0, 1),)}
+            # However long the board itself was silent, its last boot is named.
+            now_s += 40 * DAY_S
+            assert store.acks([PORCH])[PORCH].stored == {BOOT: ((0, 1),)}
+        with Store(store_url, lambda: now_s) as other:
+            # What the board still held after all: it sends again, and is told.
+            assert other.write(batch_of(1, boot=OTHER_BOOT)).duplicates == 1
+            assert other.acks([PORCH])[PORCH].stored == {OTHER_BOOT: ((0, 1),)}
+            other.write(batch_of(2))
+            assert other.acks([PORCH])[PORCH].stored == {BOOT: ((0, 2),), OTHER_BOOT: ((0, 1),)}
+
     def test_an_ack_of_a_torn_boot_names_its_newest_thousand_ranges(self, store_url: str) -> None:
         with Store(store_url) as store:
             store.write(batch_of(*range(0, 2100, 2)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -69,6 +70,12 @@ class HonestBoard:
         """Send any bytes and wait until the broker has them."""
         info = self._client.publish(topic("home", device or self.device, kind), payload, kind.qos, kind.retain)
         info.wait_for_publish(5)
+
+    def listen(self, kind: Kind, hear: Callable[[bytes], None]) -> None:
+        """Hear what the host says of one kind."""
+        name = topic("home", self.device, kind)
+        self._client.message_callback_add(name, lambda client, data, message: hear(bytes(message.payload)))
+        self._client.subscribe(name, 1)
 
     def _send(self, seq: int) -> None:
         payload = reading(seq, self.device, self.boot).to_bytes()

@@ -246,7 +246,7 @@ def slow_database(slow_s: float, after_s: float, boards: int, rate_hz: float) ->
                 store.slow.set()
                 until = time.monotonic() + slow_s
                 while time.monotonic() < until:
-                    waiting = list(collector._queue.queue)
+                    waiting = collector._inbox.waiting()
                     most = max(most, len(waiting))
                     most_bytes = max(most_bytes, sum(len(message.payload) for message in waiting))
                     time.sleep(0.1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,14 @@ from tests.worlds.services import TUNED, mosquitto
 
 
 def load(
-    messages_hz: float, seconds: float, boards: int, store_url: str, idle: int = 0, *, tls: bool = True
+    messages_hz: float,
+    seconds: float,
+    boards: int,
+    store_url: str,
+    idle: int = 0,
+    *,
+    tls: bool = True,
+    database: int | None = None,
 ) -> dict[str, Any]:
     """Run it.
 
@@ -31,6 +37,7 @@ def load(
         store_url: An empty store.
         idle: Boards that are connected besides and send next to nothing.
         tls: Whether everybody speaks TLS.
+        database: Process id of the database's server, if it has one.
 
     Returns:
         Figures by name; units are in the names.
@@ -41,18 +48,16 @@ def load(
         with collecting(broker.url, store_url, environment=trust, ack_s=5.0) as collector:
             still = _simulate(broker.url, idle, 0.001, seconds + 30, None, trust) if idle else None
             busy = _simulate(broker.url, boards, messages_hz / boards, seconds, ledger, trust)
-            cpu = {"collector": _cpu_s(collector.process.pid), "mosquitto": _cpu_s(broker.process.pid)}  # type: ignore[union-attr]
-            began = time.monotonic()
+            pids = {"collector": collector.process.pid, "mosquitto": broker.process.pid}  # type: ignore[union-attr]
+            pids |= {"generator": busy.pid} | ({"database": database} if database else {})
+            before = {name: _cpu_s(pid) for name, pid in pids.items()}
+            used, began = dict.fromkeys(pids, 0.0), time.monotonic()
             while busy.poll() is None:
                 collector.rss_bytes  # noqa: B018 - notes the peak.
+                used = {name: _cpu_s(pid) - before[name] or used[name] for name, pid in pids.items()}
                 time.sleep(1.0)
             output = busy.communicate()[0]
             wall_s = time.monotonic() - began
-            used = {
-                "collector": _cpu_s(collector.process.pid) - cpu["collector"],  # type: ignore[union-attr]
-                "mosquitto": _cpu_s(broker.process.pid) - cpu["mosquitto"],  # type: ignore[union-attr]
-                "generator": resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime,
-            }
             if still is not None:
                 still.terminate()
                 still.wait()
@@ -64,8 +69,12 @@ def load(
         query = "select count(*) from {} m join boards on boards.id = m.board where boards.device like 'busy%'"
         rows = sum(connection.execute(text(query.format(t))).scalar() or 0 for t in ("readings", "events"))
     expected = sum(sum(boots.values()) for boots in made.values())
+    messages = max(1, rows)
+    each = {name: round(value * 1000 / messages, 3) for name, value in used.items()}
+    busiest = max(used, key=used.__getitem__)
     return {
-        **{f"cpu_{name}_s": round(value, 1) for name, value in used.items()},
+        "cpu_ms_each": {**each, "together": round(sum(used.values()) * 1000 / messages, 3)},
+        "busiest": f"{busiest}, {used[busiest] / wall_s:.0%} of a core",
         "wall_s": round(wall_s, 1),
         "made": result.get("made"),
         "acked": result.get("acked"),
@@ -82,8 +91,18 @@ def load(
 
 
 def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time of a process and its children, alive and waited for; 0.0 when it is gone."""
+    total = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if path.parent.name == str(pid):
+            total += sum(map(int, fields[11:15]))
+        elif fields[1] == str(pid):
+            total += sum(map(int, fields[11:13]))
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def _simulate(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
-import time
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import cv2
+
+from edgekit_device import vision
 from edgekit_device.bundle import Bundle
 from edgekit_device.contract.archive import write_archive
-from edgekit_device.contract.manifest import NAME, FileEntry
-from edgekit_device.selftest import try_rung
+from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, NAME, FileEntry, Manifest
+from edgekit_device.contract.preprocess import efficientnet_lite
+from edgekit_device.infer.golden import Golden
+from edgekit_device.infer.interpreter import Engine
+from tests.worlds.bad_models import Edit
 
 _WORDS = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFF0, 1 << 20, 1 << 28)
 
@@ -71,30 +74,31 @@ def signed_with(bundle: Bundle, model: bytes) -> tuple[Bundle, bytes]:
     return Bundle(manifest, files, hashlib.sha256(data).hexdigest(), bundle.key_id), data
 
 
-def load_mutations(
-    count: int, bundle: Bundle, models: Mapping[str, bytes], *, deadline_s: float, seed: int = 0
-) -> Iterator[dict[str, Any]]:
-    """Load `count` mutations, each in a child as an install does; what became of each.
+def seed_bundle(name: str, model: bytes) -> bytes:
+    """A bundle of a model whose golden vectors are its own scores of one photo, so that its mutations get that far."""
+    from tests.worlds.trial_board import photos
 
-    The bundle's golden vectors are the toy's, so a model of another shape ends at the first image: after its load and,
-    where the shapes agree, after its first inference.
-    """
-    draw = random.Random(seed)
-    names = sorted(models)
-    for number in range(count):
-        name = names[number % len(names)]
-        forged, data = signed_with(bundle, mutation(draw, models[name]))
-        began = time.monotonic()
-        found = try_rung(forged, data, ("xnnpack", "builtin")[number // len(names) % 2], deadline_s)
-        yield {
-            "model": name,
-            "s": time.monotonic() - began,
-            "problem": found.get("problem"),
-            "peak_bytes": found.get("peak_bytes", 0),
-        }
+    engine = Engine(model)
+    spec = efficientnet_lite(engine.input.shape[1])
+    if engine.input.scale:
+        spec = spec.quantised(engine.input.dtype, engine.input.scale, engine.input.zero_point)
+    photo_name, photo = next(iter(photos().items()))
+    scores = {photo_name: engine.scores(vision.to_model_input(photo, spec))}
+    files = {
+        "model.tflite": model,
+        LABELS: "".join(f"class {n}\n" for n in range(engine.classes)).encode(),
+        GOLDEN_SCORES: Golden(scores, {"xnnpack": 2 / 256, "builtin": 16 / 256}).to_bytes(),
+        f"golden/{photo_name}": cv2.imencode(".png", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))[1].tobytes(),
+    }
+    listed = {n: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for n, data in files.items()}
+    manifest = Manifest(name, "1.0.0", listed, {"cpu": "model.tflite"}, spec, engine.classes)
+    return write_archive({NAME: manifest.to_bytes(), **files})
 
 
-def seeds(fixtures: Path, extra: Path | None = None) -> dict[str, bytes]:
-    """The models to start from."""
-    found = {path.stem: path.read_bytes() for path in sorted(fixtures.glob("*.tflite"))}
-    return found | ({extra.stem: extra.read_bytes()} if extra else {})
+def seeds(fixtures: Path) -> dict[str, bytes]:
+    """The models to start from: float, int8, one layer, and one with a loop and a branch."""
+    found = {name: (fixtures / f"{name}.tflite").read_bytes() for name in ("toy_float", "toy_int8", "colours_int8")}
+    edit = Edit(found["toy_int8"])
+    edit.loop(3)
+    edit.trap(72, 112)
+    return {name.replace("_", "-"): model for name, model in {**found, "toy_graphs": edit.done()}.items()}

@@ -1,9 +1,11 @@
 """docs/results/convert.md: what each scheme weighs, costs and keeps; what the passes bring; other quantisers beside.
 
-    python -m tools.run_benches --only convert --photos DIR [--work DIR] [--rows NAME,...] [--torch PYTHON]
+    python -m tools.run_benches --only convert --photos DIR [--thousand DIR2] [--work DIR] [--rows NAME,...]
+        [--torch PYTHON] [--tfmot FOLDER]
 
-DIR is what tools/make_agreement_photos.py collects. Every model and every table of scores is kept in --work, so a run
-that was cut short goes on where it stopped, and the page is written from what is there.
+DIR is what tools/make_agreement_photos.py collects; for DIR2 see tools/benches/thousand.py. Every model and every
+table of scores is kept in --work, so a run that was cut short goes on where it stopped, and the page is written from
+what is there.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from tools.benches import limits, thousand
 from tools.results import RESULTS, ROOT, heading
 
 _CROPS = 3
@@ -81,8 +84,10 @@ ROWS = [
         )
     ),
 ]
+# Half a second an image on x86: a thousand of them say nothing that the others do not.
+_TOO_SLOW = ("lite0-int16x8",)
 # Made by _measure_tfmot.
-TFMOT = _lite0("tfmot", "TFMOT 0.8.1, weights frozen")
+TFMOT = _lite0("tfmot", "TFMOT 0.8.1's ranges, weights frozen")
 COUNTS = (8, 16, 32, 64, 128)
 
 
@@ -90,6 +95,7 @@ def run(arguments: Sequence[str]) -> None:
     """Measure what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, help="from tools/make_agreement_photos.py; none: only write the page")
+    parser.add_argument("--thousand", type=Path, help="a clone of EliSchwartz/imagenet-sample-images")
     parser.add_argument("--work", type=Path, default=ROOT / "demo" / "bench-convert")
     parser.add_argument("--rows", default="", help="only these, with commas; 'counts' for the table of crops")
     parser.add_argument("--torch", type=Path, help="a Python with torch and efficientnet-lite-pytorch")
@@ -100,14 +106,20 @@ def run(arguments: Sequence[str]) -> None:
     if args.photos:
         for row in ROWS:
             if not wanted or row.name in wanted:
-                _measure(row, args.work, args.photos)
+                _measure(row, args.work, args.photos, args.thousand)
         if not wanted or "counts" in wanted:
             for count in COUNTS:
                 _measure_count(count, args.work, args.photos)
+        if not wanted or "limits" in wanted:
+            limits.measure_grids(
+                args.work, _crops("efficientnet-lite0", args.photos), _preprocess("efficientnet-lite0")
+            )
+            for count in limits.LEVERS:
+                _measure_lever(count, args.work, args.photos, args.thousand)
         if args.torch and (not wanted or "torch" in wanted):
             _measure_torch(args.torch, args.work, args.photos)
         if args.tfmot and (not wanted or "tfmot" in wanted):
-            _measure_tfmot(args.tfmot, args.work, args.photos)
+            _measure_tfmot(args.tfmot, args.work, args.photos, args.thousand)
         if not wanted or "blame" in wanted:
             _measure_blame(args.work)
         if not wanted or "time" in wanted:
@@ -115,7 +127,7 @@ def run(arguments: Sequence[str]) -> None:
     _write_page(args.work)
 
 
-def _measure(row: Row, work: Path, photos: Path) -> None:
+def _measure(row: Row, work: Path, photos: Path, more: Path | None) -> None:
     model = work / f"{row.name}.tflite"
     if row.needs and find_spec(row.needs) is None:
         print(f"{row.name}: skipped, {row.needs} is not installed", flush=True)
@@ -130,6 +142,8 @@ def _measure(row: Row, work: Path, photos: Path) -> None:
         )
         print(f"{row.name}: made in {done.sidecar.seconds:.0f} s", flush=True)
     _score(model, row.variant, work, photos)
+    if more and row.name not in _TOO_SLOW:
+        thousand.score(model, row.variant, more, _preprocess(row.variant))
 
 
 def _measure_count(count: int, work: Path, photos: Path) -> None:
@@ -149,6 +163,28 @@ def _measure_count(count: int, work: Path, photos: Path) -> None:
             made = make_int8(data, [c.pixels for c in crops], spec, Quantisation(), Refining.parse(words))
             model.write_bytes(made.data)
         _score(model, "efficientnet-lite0", work, photos)
+
+
+def _measure_lever(count: int, work: Path, photos: Path, more: Path | None) -> None:
+    """The default, but the passes see so many crops."""
+    from edgekit import refining
+    from edgekit.conversion.calibration import draw_crops, load_images
+    from edgekit.conversion.quantisation import Quantisation
+    from edgekit.data import data_path
+
+    model, spec = work / f"lever-{count}.tflite", _preprocess("efficientnet-lite0")
+    if not model.exists():
+        crops = draw_crops(load_images(data_path("calibration_data")).images, spec)
+        before, refining.CROPS = refining.CROPS, count
+        try:
+            data = (work / "lite0-float32.tflite").read_bytes()
+            made = refining.make_int8(data, [c.pixels for c in crops], spec, Quantisation(), refining.Refining())
+        finally:
+            refining.CROPS = before
+        model.write_bytes(made.data)
+    _score(model, "efficientnet-lite0", work, photos)
+    if more:
+        thousand.score(model, "efficientnet-lite0", more, spec)
 
 
 @lru_cache
@@ -200,7 +236,7 @@ def _measure_torch(python: Path, work: Path, photos: Path) -> None:
     np.savez(work / "torch-dynamic.npz", scores=table, photos=np.array([crop.photo for crop in crops]))
 
 
-def _measure_tfmot(folder: Path, work: Path, photos: Path) -> None:
+def _measure_tfmot(folder: Path, work: Path, photos: Path, more: Path | None) -> None:
     """TFMOT has no calibration of its own: its quantisers see the crops as training steps, weights frozen."""
     from edgekit.conversion.calibration import draw_crops, load_images
     from edgekit.data import data_path
@@ -217,6 +253,8 @@ def _measure_tfmot(folder: Path, work: Path, photos: Path) -> None:
             check=True,
         )
     _score(model, "efficientnet-lite0", work, photos)
+    if more:
+        thousand.score(model, "efficientnet-lite0", more, _preprocess("efficientnet-lite0"))
 
 
 def _measure_blame(work: Path) -> None:
@@ -307,14 +345,19 @@ def _time_all(work: Path) -> None:
 def _write_page(work: Path) -> None:
     lines = heading(
         "Conversion, measured",
-        "python -m tools.run_benches --only convert --photos DIR",
+        "python -m tools.run_benches --only convert --photos DIR --thousand DIR2",
         "edgekit", "tensorflow", "keras", "ai-edge-litert", "litert-quantizer", "numpy",
     )  # fmt: skip
     times = json.loads((work / "ms.json").read_text()) if (work / "ms.json").exists() else {}
     lines += _introduction(work)
     for short in ("lite0", "lite1", "lite2"):
         lines += _scheme_table(short, work, times)
+    lines += thousand.table(
+        work, [(row.name, f"{row.name[:5]}-float32", f"{row.name[:5]}: {row.what}") for row in (*ROWS, TFMOT)]
+    )
+    lines += limits.grid_lines(work)
     lines += _count_table(work)
+    lines += limits.lever_lines(work, _cells)
     lines += _blame_tables(work)
     PAGE.write_text("\n".join(lines) + "\n", "utf-8")
     print(f"{PAGE} written", flush=True)

@@ -3,7 +3,8 @@
     TF_USE_LEGACY_KERAS=1 PYTHONPATH=FOLDER python tfmot_ranges.py WORK
 
 Reads WORK/tfmot-input.npz (pixels, uint8, (n, height, width, 3)); writes WORK/lite0-tfmot.tflite. Nothing is trained:
-the quantisers' moving averages see each crop a few times while weights and BatchNorm statistics are frozen.
+the quantisers' moving averages see each crop a few times while weights and BatchNorm statistics are frozen. Ranges
+begin at -6 and 6 and move by a thousandth a step, for thousands of training steps; here they move by a tenth.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 _PASSES = 3
 _BATCH = 8
+_DECAY = 0.9
 
 
 def main() -> None:
@@ -25,6 +27,10 @@ def main() -> None:
     # Our builder asks for `keras`; TFMOT knows Keras 2 only, and both speak the same language here.
     sys.modules["keras"] = tf_keras
     import tensorflow_model_optimization as tfmot
+    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
+
+    slow = quant_ops.MovingAvgQuantize
+    quant_ops.MovingAvgQuantize = lambda *words, **options: slow(*words, **{**options, "ema_decay": _DECAY})
 
     from edgekit.zoo import build, find_weights
 

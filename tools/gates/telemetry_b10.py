@@ -39,7 +39,8 @@ def run(argv: Sequence[str] = ()) -> dict[str, Any]:
     before = fleet_gates.pressure()
     if "--postgresql" in words:
         with postgresql() as server:
-            found = load(*arguments, server.fresh("load"), idle)
+            assert server.process is not None
+            found = load(*arguments, server.fresh("load"), idle, database=server.process.pid)
     else:
         with fleet_gates.a_store() as url:
             found = load(*arguments, url, idle)
@@ -51,7 +52,7 @@ def run(argv: Sequence[str] = ()) -> dict[str, Any]:
         "gate": GATE,
         "passed": lost == 0 and kept and full,
         "figure": f"{found['made_hz']:.0f} msg/s, p99 {found['lag_p99_ms']} ms, "
-        f"{found['collector_rss_mb']} MB, {lost} lost",
+        f"{found['collector_rss_mb']} MB, {lost} lost; {found['cpu_ms_each']['together']} ms of CPU a message",
         "detail": {**found, "limits": LIMITS},
     }
 

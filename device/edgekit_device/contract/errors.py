@@ -231,7 +231,7 @@ class SlotError(EdgeKitError):
     """The releases on this board cannot be changed or read as asked.
 
     SlotBusyError, SlotConflictError, SlotFullError, SlotDiskError, UnknownSlotError, NoPreviousSlotError,
-    DanglingSlotError, SecurityEpochError.
+    DanglingSlotError, SecurityEpochError, RejectedReleaseError.
     """
 
 
@@ -263,6 +263,18 @@ class SecurityEpochError(SlotError):
             f"{floor} or higher. A release that the board still holds may be entered again: edgekit-device rollback"
         )
         self.bundle_id, self.epoch, self.floor = bundle_id, epoch, floor
+
+
+class RejectedReleaseError(SlotError, GateError):
+    """This board tried the bundle before and went back; it is not tried again by itself."""
+
+    def __init__(self, bundle_id: str, reason: str | None) -> None:
+        super().__init__(
+            f"{bundle_id} was tried on this board and rejected ({reason or 'no reason was kept'}); nothing was "
+            "changed. "
+            "To try it again, whatever its speed and size: edgekit-device install --force BUNDLE"
+        )
+        self.bundle_id, self.reason = bundle_id, reason
 
 
 class SelfTestError(GateError):
@@ -329,6 +341,25 @@ class SettingsError(UsageError):
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(f"{where}: {problem}")
         self.where, self.problem = where, problem
+
+
+# identity
+
+
+class CredentialsError(EdgeKitError):
+    """The board's identity at the broker is missing, damaged, readable by others, or somebody else's."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path, self.problem = path, problem
+
+
+class EnrolmentError(EdgeKitError):
+    """The fleet's host did not make this board a member."""
+
+    def __init__(self, host: str, problem: str) -> None:
+        super().__init__(f"{host}: {problem}")
+        self.host, self.problem = host, problem
 
 
 # outbox

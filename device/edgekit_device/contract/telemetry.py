@@ -9,6 +9,7 @@ from typing import Any
 
 from edgekit_device.contract.documents import SCHEMA, Fields, dump, load
 from edgekit_device.contract.errors import FieldError
+from edgekit_device.contract.usual import usual_reading
 
 STATES = ("online", "stopped", "offline")
 # "corrected": made before the clock was right, mended before it was sent for the first time.
@@ -230,6 +231,21 @@ class Reading:
             SchemaError: A schema this version does not read.
         """
         values = load("reading", data)
+        usual = usual_reading(values, CLOCKS)
+        if usual is not None:
+            # As __init__ would, without thirty calls of a frozen class's setter.
+            found = object.__new__(cls)
+            found.__dict__.update(usual, extra={})
+            return found
+        return cls.from_fields(values)
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> Reading:
+        """Read a parsed document field by field.
+
+        Raises:
+            FieldError: A field is missing, mistyped or out of range.
+        """
         read = Fields("reading", values)
         return cls(
             site=read.text("site", limit=63),

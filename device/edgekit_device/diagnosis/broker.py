@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from pathlib import Path
 
-from edgekit_device.contract.errors import UsageError
+from edgekit_device.contract.errors import CredentialsError, UsageError
 from edgekit_device.diagnosis.finding import FAIL, OK, WARN, Finding
+from edgekit_device.identity import IdentityStore
 from edgekit_device.publish.broker_url import BrokerAddress, parse_broker_url
+from edgekit_device.publish.tls import client_context, words_of
 
 _DEADLINE_S = 5.0
 # Fixed header, "MQTT", version 5, clean start, keep-alive 10 s, no properties, no client id: the board's own would
@@ -21,12 +24,13 @@ _WANTS_CREDENTIALS = (0x86, 0x87, 0x8C)
 _REFUSED = 0x80
 
 
-def broker(url: str | None, deadline_s: float = _DEADLINE_S) -> Finding:
+def broker(url: str | None, deadline_s: float = _DEADLINE_S, root: Path = Path("/")) -> Finding:
     """Connect as MQTT 5 and leave again.
 
     Args:
         url: ``mqtt://host:port`` or ``mqtts://``; None when the board has none.
         deadline_s: How long the broker may take.
+        root: Folder that stands for the board's ``/``: an enrolled board trusts its fleet's authority.
     """
     if url is None:
         return Finding("broker", OK, "none is set: Readings stay on this board")
@@ -35,10 +39,12 @@ def broker(url: str | None, deadline_s: float = _DEADLINE_S) -> Finding:
     except UsageError as error:
         return Finding("broker", FAIL, str(error), "edgekit flash BUNDLE TARGET --broker mqtt://HOST")
     try:
-        code = _reason_code(address, deadline_s)
+        code = _reason_code(address, deadline_s, root)
+    except CredentialsError as error:
+        return Finding("broker", FAIL, str(error), "sudo edgekit-device enroll")
     except ssl.SSLError as cause:
-        problem = cause.reason or str(cause)
-        return Finding("broker", FAIL, f"{url}: TLS fails ({problem})", f"openssl s_client -connect {_pair(address)}")
+        words = words_of(cause, address.host)
+        return Finding("broker", FAIL, f"{url}: TLS fails: {words}", f"openssl s_client -connect {_pair(address)}")
     except socket.gaierror:
         return Finding("broker", FAIL, f"{url}: no such host", f"getent hosts {address.host}")
     except OSError as cause:
@@ -61,12 +67,19 @@ def broker(url: str | None, deadline_s: float = _DEADLINE_S) -> Finding:
     return Finding("broker", OK, f"{url} speaks MQTT 5")
 
 
-def _reason_code(address: BrokerAddress, deadline_s: float) -> int | None:
+def _context(address: BrokerAddress, root: Path) -> ssl.SSLContext:
+    store = IdentityStore(root)
+    if not store.exists or store.read().address != address:
+        return client_context()
+    return client_context(store.read().authority, store.pair, store.times)
+
+
+def _reason_code(address: BrokerAddress, deadline_s: float, root: Path) -> int | None:
     until = time.monotonic() + deadline_s
     with socket.create_connection((address.host, address.port), deadline_s) as plain:
         link = plain
         if address.tls:
-            link = ssl.create_default_context().wrap_socket(plain, server_hostname=address.host)
+            link = _context(address, root).wrap_socket(plain, server_hostname=address.host)
         with link:
             link.sendall(_CONNECT)
             # Type, length (one byte is enough for what is read here), flags, reason code.

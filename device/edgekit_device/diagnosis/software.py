@@ -41,6 +41,13 @@ except Exception:
     number = "of unknown version"
 answer({"name": name, "version": number, "numpy": numpy.__version__, "right": found == [2, 4, 6, 8]})
 """
+_SPEED = """
+from edgekit_device import slowness
+from edgekit_device.infer.interpreter import find_interpreter
+int8, float32 = slowness.measure_pair()
+known = slowness.interpreter_warning(find_interpreter()[0], "int8") or slowness.int8_warning(int8, float32)
+answer({"int8": int8, "float32": float32, "warnings": [known] if known else []})
+"""
 _OPENCV = """
 import numpy, cv2
 ok = cv2.imdecode(cv2.imencode(".png", numpy.zeros((4, 4, 3), numpy.uint8))[1], 1).shape == (4, 4, 3)
@@ -103,6 +110,24 @@ def interpreter(python: str | None = None, deadline_s: float = _DEADLINE_S) -> F
     if not value["right"]:
         return Finding("interpreter", FAIL, f"{detail} computes a wrong product", f"{_LITERT} --force-reinstall")
     return Finding("interpreter", OK, f"{detail}; a one-layer model runs")
+
+
+def speed(python: str | None = None, deadline_s: float = _DEADLINE_S) -> Finding | None:
+    """Whether int8 is the faster kind here, on a pair of small models in a child; None where nothing runs at all.
+
+    Args:
+        python: The Python to try; the one that runs this by default.
+        deadline_s: How long it may take.
+    """
+    value = ask(_SPEED, deadline_s=deadline_s, python=python).value
+    if value is None:
+        return None  # `interpreter` has said why.
+    ratio = value["int8"] / value["float32"]
+    detail = f"int8 takes {ratio:.2f} of the time of float32"
+    if not value["warnings"]:
+        return Finding("speed", OK, detail)
+    words, _, remedy = value["warnings"][0].rpartition("; ")
+    return Finding("speed", WARN, f"{words} ({detail})", remedy)
 
 
 def opencv(python: str | None = None, deadline_s: float = _DEADLINE_S) -> Finding:

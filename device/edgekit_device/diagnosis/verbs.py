@@ -79,6 +79,7 @@ def status_lines(found: Found, root: str) -> list[str]:
         words += [f"{name} now" for name in reading.get("throttled_now") or ()]
         if words:
             lines.append("board: " + ", ".join(words))
+    lines += [f"slow: {words}" for words in document.get("warnings") or ()]
     for way in document.get("outlets") or ():
         if way.get("reason") or way.get("waiting") or way.get("lost"):
             lines.append(

@@ -57,6 +57,12 @@ def take_lock() -> None:
     _held.append(fd)  # Given back by the kernel when this process ends, however it ends.
 
 
+def give_back() -> None:
+    """Let another process open the Edge TPU; call it when this one's last delegate is gone."""
+    while _held:
+        os.close(_held.pop())
+
+
 def in_use() -> bool:
     """Whether some process holds the Edge TPU now; nothing is opened."""
     try:

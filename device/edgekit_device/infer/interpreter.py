@@ -6,6 +6,7 @@ path, so that what was hashed is what runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -131,6 +132,24 @@ class Engine:
         self._run.invoke()
         output: Tensor = self._run.get_tensor(self._output_index)
         return output.reshape(-1)
+
+    def load(self, write: Callable[[Tensor], object]) -> None:
+        """Let a function write the input where the interpreter reads it.
+
+        Args:
+            write: Called with the input tensor itself, of shape and dtype `input`; must not keep it, because an
+                interpreter does not run while somebody holds its memory.
+        """
+        write(self._run.tensor(self._input_index)())
+
+    def invoke(self) -> Scores:
+        """Run one inference on what `load` wrote.
+
+        Returns:
+            float32, shape (classes,).
+        """
+        self._run.invoke()
+        return dequantise(self._run.get_tensor(self._output_index).reshape(-1), self.output)
 
     def scores(self, tensor: Tensor) -> Scores:
         """Run one inference and dequantise.

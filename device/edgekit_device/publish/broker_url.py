@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from edgekit_device.contract.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit_device.publish.access import Access
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 _EXAMPLE = "write it like mqtt://127.0.0.1:1883, or mqtts://broker.example.org for TLS"
@@ -18,11 +21,13 @@ class BrokerAddress(NamedTuple):
         host: Name or address, IPv6 without brackets.
         port: TCP port.
         tls: Whether the connection is encrypted.
+        access: As whom a program of the host presents itself there; no part of the URL.
     """
 
     host: str
     port: int
     tls: bool
+    access: Access | None = None
 
     @property
     def url(self) -> str:

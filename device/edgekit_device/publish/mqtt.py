@@ -157,9 +157,7 @@ class Mqtt:
         self._flying.clear()
         self._asked.clear()
         will = topic(self._site, self._device, STATUS), self._numbered(self._will)
-        session = Session(
-            self._address, self._client_id, will, self._options.credentials, self, self._options.keepalive_s
-        )
+        session = Session(self._address, self._client_id, will, self._options.access, self, self._options.keepalive_s)
         self._session = session
         try:
             reason = session.connect(self._bell)

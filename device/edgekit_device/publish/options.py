@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit_device import health
+from edgekit_device.publish.access import AccessSource
 from edgekit_device.publish.home_assistant import Discovery
 from edgekit_device.publish.messages import Limits
 from edgekit_device.publish.reconnecting import reconnect_delay_s
-from edgekit_device.publish.session import KEEPALIVE_S, Credentials
+from edgekit_device.publish.session import KEEPALIVE_S
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class MqttOptions:
     """How one board speaks.
 
     Attributes:
-        credentials: User name and password at the broker.
+        access: Where user name, password and certificates are read at each connection; None is nobody.
         outbox: Folder of the outbox; None keeps unacknowledged messages in memory only.
         limits: How much is kept, and when it is sent again.
         clock: Says ``synced``, ``unsynced`` or ``unknown``.
@@ -27,7 +28,7 @@ class MqttOptions:
         home_assistant: What to announce there; None announces nothing.
     """
 
-    credentials: Credentials | None = None
+    access: AccessSource | None = None
     outbox: Path | None = None
     limits: Limits | None = None
     clock: Callable[[], str] = health.clock

@@ -8,32 +8,32 @@ from __future__ import annotations
 
 import selectors
 import socket
+import ssl
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edgekit_device.contract.errors import CredentialsError
+from edgekit_device.publish.access import present
+from edgekit_device.publish.tls import words_of
+
 if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from edgekit_device.publish.access import AccessSource
     from edgekit_device.publish.broker_url import BrokerAddress
 
 KEEPALIVE_S = 20
 REFUSED = 0x80
+_NOT_AUTHORIZED = (0x86, 0x87)
 # paho sends a ping after one keepalive of silence; a quarter more without an answer, and nobody is there.
 _SILENCE = 1.25
 _CONNACK_S = 10.0
 _PAHO_INFLIGHT = 200
-
-
-class Credentials(NamedTuple):
-    """User name and password of this board at the broker."""
-
-    user: str
-    password: str
 
 
 class Listener(Protocol):
@@ -63,7 +63,7 @@ class Session:
         address: The broker.
         client_id: Name of this board at the broker.
         will: (topic, payload) that the broker publishes when the connection breaks.
-        credentials: User name and password.
+        access: Where user name, password and certificates are read; None is nobody.
         listener: Who is told.
         keepalive_s: Longest silence before a ping.
     """
@@ -73,20 +73,17 @@ class Session:
         address: BrokerAddress,
         client_id: str,
         will: tuple[str, bytes],
-        credentials: Credentials | None,
+        access: AccessSource | None,
         listener: Listener,
         keepalive_s: int = KEEPALIVE_S,
     ) -> None:
         self._address, self._listener, self._keepalive_s = address, listener, keepalive_s
+        self._access = access
         self._lost: str | None = None
         self._up = False
         self._heard_s = 0.0
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
         self._client.max_inflight_messages_set(_PAHO_INFLIGHT)
-        if credentials:
-            self._client.username_pw_set(credentials.user, credentials.password)
-        if address.tls:
-            self._client.tls_set()
         self._client.will_set(will[0], will[1], 1, retain=True)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
@@ -105,10 +102,14 @@ class Session:
             Why it cannot be opened, with the remedy; None if it can.
         """
         try:
+            present(self._client, self._address, self._access.read() if self._access else None)
+        except CredentialsError as error:
+            return str(error)
+        try:
             self._client.connect(self._address.host, self._address.port, self._keepalive_s, clean_start=True)
             self._selector.register(self._socket(), selectors.EVENT_READ)
         except (OSError, ValueError) as error:
-            return f"{_words(error)}; is the broker up? check --broker"
+            return self._why(error)
         self._selector.register(wake, selectors.EVENT_READ)
         self._heard_s = time.monotonic()
         return None
@@ -122,7 +123,7 @@ class Session:
         try:
             self._turn(timeout_s, wake)
         except (OSError, ValueError) as error:
-            return self._lost or f"the connection was lost ({_words(error)})"
+            return self._lost or f"the connection was lost ({self._why(error)})"
         if self._lost is None:
             limit_s = _SILENCE * self._client.keepalive if self._up else _CONNACK_S
             if time.monotonic() - self._heard_s > limit_s:
@@ -158,6 +159,14 @@ class Session:
         if sock is not None:
             sock.close()
 
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, ssl.SSLError):
+            words = words_of(error, self._address.host)
+            if "expired; it is renewed" in words and self._access is not None:
+                self._access.refused()
+            return words
+        return f"{words_of(error, self._address.host)}; is the broker up? check --broker"
+
     def _socket(self) -> Any:
         sock = self._client.socket()
         if sock is None:
@@ -185,6 +194,9 @@ class Session:
     def _on_connect(self, client: Any, data: Any, flags: Any, code: ReasonCode, properties: Any) -> None:
         if code.value >= REFUSED:
             self._lost = f"refused: {code}"
+            if code.value in _NOT_AUTHORIZED and self._access is not None:
+                self._access.refused()
+                self._lost += "; this board's account was changed or revoked on the host"
             return
         self._up = True
         self._listener.on_connected(getattr(properties, "ReceiveMaximum", None))
@@ -204,7 +216,3 @@ class Session:
 
     def _on_subscribe(self, client: Any, data: Any, mid: int, codes: list[ReasonCode], properties: Any) -> None:
         self._listener.on_subscribed(mid, [str(code) if code.value >= REFUSED else None for code in codes])
-
-
-def _words(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

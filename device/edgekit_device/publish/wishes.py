@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NOT_LIVE = "this version takes it from device.toml or the bundle only"
+_UNKNOWN = "this version does not know it"
+_MOST_NAMED = 32
 _NO_UPDATES = "this board does not update over the air yet; flash it"
 
 
@@ -52,6 +54,7 @@ class Wishes:
         """
         wanted = self._desired
         found = {key: _NOT_LIVE for key in ("thresholds", "region") if getattr(wanted, key) is not None}
+        found |= dict.fromkeys(sorted(wanted.extra)[:_MOST_NAMED], _UNKNOWN)
         if wanted.bundle is not None and wanted.bundle != bundle:
             found["bundle"] = _NO_UPDATES
         return found

@@ -1,0 +1,55 @@
+"""`edgekit compress`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli.terminal import print_json, progress_bar
+from edgekit.cli.train import summary
+
+HELP = "Run passes over a trained model: distil it from a teacher, train it on for int8."
+
+
+def compress(
+    source: Annotated[str, typer.Argument(help="A run, a .keras file or a SavedModel.")],
+    data: Annotated[Path, typer.Option(help="DATA/<class>/*.jpg; pictures beside them have no label.")],
+    out: Annotated[str, typer.Option("-o", "--output", help="The new run; NAME means runs/NAME.")],
+    passes: Annotated[
+        list[str] | None,
+        typer.Option("--pass", help="distil=TEACHER:alpha=0.5,epochs=5 or qat=epochs=2; repeat, in order."),
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A TOML file that lists passes instead.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="photo, no-mirror, any-way-up, none (default: the run's).")
+    ] = None,
+    preprocess: Annotated[str | None, typer.Option(help="tf-lite, timm or a file, for a model from elsewhere.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="One label a line, for a model from elsewhere.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: the recipe's, or 0.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Throw away a run of another recipe.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
+) -> None:
+    """Run the verb; see HELP."""
+    from edgekit.compressing import compress as run
+
+    with progress_bar(quiet=as_json) as progress:
+        done = run(
+            source,
+            data=data,
+            out=out,
+            passes=passes or (),
+            recipe=recipe,
+            augment=augment,
+            preprocess=preprocess,
+            labels=labels,
+            seed=seed,
+            force=force,
+            progress=progress,
+        )
+    if as_json:
+        print_json({**done.facts, "path": str(done.folder), "resumed": done.resumed})
+        return
+    for line in summary(done):
+        typer.echo(line)
