@@ -57,12 +57,9 @@ class RtspServer(socketserver.ThreadingTCPServer):
     def picture(self, number: int) -> bytes:
         image = np.full((240, 320, 3), self.color_rgb[::-1], np.uint8)
         cv2.circle(image, (20 + number * 5 % 280, 200), 15, (200, 200, 200), -1)
-        sampling = [
-            cv2.IMWRITE_JPEG_QUALITY,
-            90,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-        ]
+        sampling = [cv2.IMWRITE_JPEG_QUALITY, 90]
+        if hasattr(cv2, "IMWRITE_JPEG_SAMPLING_FACTOR"):  # Debian 12's OpenCV 4.6 has no such choice: 4:2:0 always.
+            sampling += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
         return bytes(cv2.imencode(".jpg", image, sampling)[1].tobytes())
 
     def __exit__(self, *cause: object) -> None:

@@ -283,7 +283,7 @@ def _counts(found: dict[str, dict[str, float]]) -> list[str]:
         "Millions, one thread, 640 x 480 BGR to lite0 int8 at 224 px; the difference of two runs: starting does not",
         "count. They do not depend on the machine's mood. x86-64 under callgrind, which offers AVX2 and no more;",
         "arm64 by a plug-in of qemu. *Whole* is what `run` does for a frame that it has: preprocess, invoke, decision,",
-        "counting.",
+        "counting. Two runs differ by some million instructions of Python's own, spread over a row's frames.",
         "",
         "| processor | preprocess | invoke | whole | all but preprocess and invoke |",
         "|---|---|---|---|---|",
@@ -302,5 +302,5 @@ _NOTES = (
     "  package pins neither, so that picamera2 keeps the numpy that it was built with.",
     "- The interpreter reads the processor's topology from /sys: with another architecture's in sight it crashes, with",
     "  none it switches XNNPACK off without a word. The root shows four cores, and every row tells XNNPACK's own line.",
-    "- Tests that assert a crash's exact words see the emulator's as well.",
+    "- Tests with a deadline of milliseconds or of two seconds may miss it under emulation; build/arm64/*.log says so.",
 )
