@@ -73,7 +73,7 @@ def test_what_is_written_is_what_is_read(toml: Path) -> None:
 
 def test_broker_urls() -> None:
     assert parse_broker_url("mqtt://127.0.0.1") == BrokerAddress("127.0.0.1", 1883, tls=False)
-    assert parse_broker_url("mqtts://b.example.org/") == ("b.example.org", 8883, True)
+    assert parse_broker_url("mqtts://b.example.org/") == BrokerAddress("b.example.org", 8883, tls=True)
     assert parse_broker_url("mqtt://[::1]:99").url == "mqtt://[::1]:99"
 
 
