@@ -66,7 +66,7 @@ $(VENV)-tflite/stamp: device/pyproject.toml
 	@if [ -z "$(PYTHON_TFLITE)" ]; then echo "tflite-runtime needs Python 3.11: apt install python3.11-venv" >&2; exit 1; fi
 	$(PYTHON_TFLITE) -m venv $(VENV)-tflite
 	$(VENV)-tflite/bin/python -m pip install --quiet 'tflite-runtime==2.14.0' 'numpy<2' 'opencv-python-headless<4.12' \
-	  'pytest>=9' 'hypothesis>=6.150' 'iotcore>=0.4,<0.5' -e ./device
+	  'pytest>=9' 'hypothesis>=6.150' 'iotcore>=0.4,<0.5' 'gpiozero>=2' -e ./device
 	@touch $@
 interpreters: $(VENV)-tflite/stamp
 	$(VENV)-tflite/bin/python -m pytest $(TESTS)
