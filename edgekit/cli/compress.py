@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.terminal import print_json, progress_bar
-from edgekit.cli.train import summary
+from edgekit.cli.terminal import progress_bar
+from edgekit.cli.train import show
 
 HELP = "Run passes over a trained model: distil it from a teacher, train it on for int8."
 
@@ -48,8 +48,4 @@ def compress(
             force=force,
             progress=progress,
         )
-    if as_json:
-        print_json({**done.facts, "path": str(done.folder), "resumed": done.resumed})
-        return
-    for line in summary(done):
-        typer.echo(line)
+    show(done, as_json=as_json)

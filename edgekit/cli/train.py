@@ -71,6 +71,11 @@ def train(
             force=force,
             progress=progress,
         )
+    show(done, as_json=as_json)
+
+
+def show(done: TrainedRun, *, as_json: bool) -> None:
+    """Print what was made: one object, or a summary."""
     if as_json:
         print_json({**done.facts, "path": str(done.folder), "resumed": done.resumed})
         return

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,20 +13,10 @@ from edgekit.training.cache import Cache
 from edgekit.training.folders import read_gallery
 from edgekit.training.lessons import Wishes, prepare
 from edgekit.training.splitting import Shares
-from edgekit_device.contract.preprocess import Preprocess
+from edgekit_device.contract.preprocess import efficientnet_lite
 from tests.worlds.photo_folders import crops_folder, digits_folder
 
-SPEC = Preprocess(
-    color="RGB",
-    height=32,
-    width=32,
-    crop="center",
-    crop_fraction=1.0,
-    interpolation="bicubic",
-    antialias=True,
-    mean=(127.0,) * 3,
-    std=(128.0,) * 3,
-)
+SPEC = replace(efficientnet_lite(32), crop_fraction=1.0)
 
 
 def picture(path: Path, seed: int, *, side: int = 40) -> bytes:

@@ -9,19 +9,9 @@ import numpy as np
 
 from edgekit.keras_network import KerasNetwork
 from edgekit.learning import Lessons, balanced_weights
-from edgekit_device.contract.preprocess import Preprocess
+from edgekit_device.contract.preprocess import Preprocess, efficientnet_lite
 
-SPEC = Preprocess(
-    color="RGB",
-    height=4,
-    width=4,
-    crop="center",
-    crop_fraction=1.0,
-    interpolation="bicubic",
-    antialias=True,
-    mean=(127.0,) * 3,
-    std=(128.0,) * 3,
-)
+SPEC = replace(efficientnet_lite(4), crop_fraction=1.0)
 
 
 def dense_network(classes: int = 3) -> KerasNetwork:
