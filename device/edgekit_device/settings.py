@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 from edgekit_device.contract.errors import SettingsError, UsageError
 from edgekit_device.contract.ids import check_id, suggest_id
@@ -43,6 +44,7 @@ class DeviceSettings:
         threads: Threads of the interpreter; none lets the board choose.
         mode: ``throughput`` or ``latency``.
         preview: ``HOST:PORT`` of the preview page; none means no page.
+        updates: ``https://HOST:PORT/updates/`` of the fleet's repository; none means no updates over the air.
     """
 
     site: str = "home"
@@ -54,6 +56,7 @@ class DeviceSettings:
     threads: int | None = None
     mode: str = "throughput"
     preview: str | None = None
+    updates: str | None = None
 
 
 _HINTS = get_type_hints(DeviceSettings)
@@ -154,8 +157,22 @@ def _check_text(where: str, key: str, value: str) -> None:
             check_id(key, value)
         elif key == "broker":
             parse_broker_url(value)
+        elif key == "updates":
+            check_updates_url(value)
     except UsageError as cause:
         raise SettingsError(where, str(cause)) from cause
+
+
+def check_updates_url(value: str) -> str:
+    """Return a repository's address, ending in one slash.
+
+    Raises:
+        UsageError: It is no http or https address, or holds a password.
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise UsageError(f"updates {value!r} is no address; write it like https://192.168.1.2:8080/updates/")
+    return value.rstrip("/") + "/"
 
 
 def _kind(key: str) -> type:

@@ -106,7 +106,7 @@ class Supervisor(Exchange):
         delegate = self._ready["delegate"] if self._ready else None
         document = self.wishes.reported(who.boot, who.bundle_id, delegate, self._trouble)
         if self._updates and self._updates.state:
-            document = replace(document, extra={"update": self._updates.state})
+            document = replace(document, extra={"trial": self._updates.state})
         self.reporter.reported(document.to_bytes())
 
     def _listen(self, now_s: float, due_s: float) -> float:

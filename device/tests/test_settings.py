@@ -47,6 +47,8 @@ def test_without_any_layer_the_defaults_are_valid() -> None:
         ("id = 'Front Porch'", "id 'Front Porch' is not allowed"),
         ("delegate = 'gpu'", "must be one of auto, edgetpu"),
         ("broker = 'http://x'", "must start with mqtt://"),
+        ("updates = 'ftp://x/'", "write it like https://"),
+        ("updates = 'https://user:word@x/'", "write it like https://"),
         ("site = ", "is not TOML"),
         ("[broker]\nurl = 1", "'broker' must be text, found dict"),
     ],

@@ -55,7 +55,8 @@ def test_another_schema_is_refused_by_name(document, schema) -> None:
 def test_a_field_of_another_type_is_refused_by_a_named_error(document, wrong) -> None:
     name, data = document
     values = json.loads(data)
-    for field in values.keys() - {"reason", "bundle"}:
+    texts = {"reason", "bundle", "runtime", "force"}  # A text of another kind is no other type.
+    for field in values.keys() - texts:
         with pytest.raises(ContractError):
             READERS[name](json.dumps({**values, field: wrong}).encode())
 
@@ -85,6 +86,15 @@ def test_a_damaged_document_is_refused_by_name_or_read(data) -> None:
         {"region": [0, 0, 0, 1]},
         {"thresholds": {"threshold": 1.5}},
         {"thresholds": {"attempts": "3"}},
+        {"runtime": "https://elsewhere/x.whl"},
+        {"force": True},
+        {"force": "a word"},
+        {"max_bytes_per_s": 1},
+        {"jitter_s": -1},
+        {"window": ["02:00"]},
+        {"window": ["2:00", "04:00"]},
+        {"window": ["04:00", "04:00"]},
+        {"window": ["04:00", "24:00"]},
     ],
     ids=str,
 )
@@ -95,6 +105,26 @@ def test_a_wish_out_of_range_is_refused_by_its_field(wish) -> None:
 
 def test_a_wish_that_names_nothing_wants_nothing() -> None:
     assert Desired.from_bytes(b'{"schema":1}') == Desired()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"bundle": None}, {"bundle": "../x"}, {"state": "done"}, {"progress": 1.5}, {"reason": 3}, {"force": "x y"}],
+    ids=str,
+)
+def test_an_update_that_is_out_of_range_is_refused_by_its_field(wrong) -> None:
+    values = json.loads((GOLDEN / "reported.json").read_bytes())
+    for key in ("update", "runtime_update"):
+        with pytest.raises(FieldError, match=f"reported.{key}"):
+            Reported.from_bytes(json.dumps({**values, key: {**values[key], **wrong}}).encode())
+
+
+def test_a_board_of_an_earlier_version_says_nothing_of_updates_and_is_understood() -> None:
+    values = json.loads((GOLDEN / "reported.json").read_bytes())
+    for key in ("update", "runtime", "runtime_update"):
+        del values[key]
+    read = Reported.from_bytes(json.dumps(values).encode())
+    assert (read.update, read.runtime, read.runtime_update) == (None, None, None)
 
 
 def test_a_watcher_cannot_ask_for_longer_than_a_minute_at_a_time() -> None:

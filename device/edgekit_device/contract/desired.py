@@ -5,6 +5,7 @@ Data only: nothing in these documents names code, a path or a command. Everythin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
@@ -14,11 +15,17 @@ from edgekit_device.contract.errors import FieldError, UsageError
 from edgekit_device.contract.ids import split_bundle_id
 
 Region: TypeAlias = tuple[float, float, float, float]
+Window: TypeAlias = tuple[str, str]
 
 INTERVAL_S = (0.05, 86_400.0)
+# Slower than this, a board would take a download for a stalled one.
+MIN_BYTES_PER_S = 4096
+MAX_JITTER_S = 86_400.0
 WATCH_S = 60.0
 WATCH_INTERVAL_S = 2.0
 _WATCH_LIMITS_S = (0.5, 60.0)
+_TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 # The keys of smoothing.SmoothingRule, with the range of each.
 THRESHOLDS = {"threshold": (0.0, 1.0), "attempts": (1.0, 100.0), "consensus": (0.0, 1.0), "history": (1.0, 100.0)}
 
@@ -29,6 +36,12 @@ class Desired:
 
     Attributes:
         bundle: ``NAME-VERSION`` of the bundle that should run.
+        runtime: ``NAME-VERSION`` of the runtime release that should run it.
+        force: A word, another one each time: what was rejected before is tried once more for each new word. A flag
+            would try for ever, for this document is retained.
+        max_bytes_per_s: A download is no faster than that.
+        jitter_s: A download begins at a random moment within so many seconds, so that a fleet does not ask at once.
+        window: Downloads and trials begin only between these times of day, UTC; it may span midnight.
         interval_s: Seconds between Readings.
         thresholds: Of a decision: threshold, attempts, consensus, history; keys of a later version are kept.
         region: The part of the frame that is looked at: left, top, width, height as fractions of the frame.
@@ -36,6 +49,11 @@ class Desired:
     """
 
     bundle: str | None = None
+    runtime: str | None = None
+    force: str | None = None
+    max_bytes_per_s: int | None = None
+    jitter_s: float | None = None
+    window: Window | None = None
     interval_s: float | None = None
     thresholds: Mapping[str, Any] | None = None
     region: Region | None = None
@@ -58,6 +76,11 @@ class Desired:
         read = Fields("desired", values)
         return cls(
             bundle=read_bundle(read),
+            runtime=read_bundle(read, "runtime"),
+            force=read_word(read, "force"),
+            max_bytes_per_s=read.integer_or_none("max_bytes_per_s", low=MIN_BYTES_PER_S),
+            jitter_s=_number_or_none(read, "jitter_s", 0.0, MAX_JITTER_S),
+            window=read_window(read),
             interval_s=_number_or_none(read, "interval_s", *INTERVAL_S),
             thresholds=read_thresholds(read),
             region=read_region(read),
@@ -108,6 +131,24 @@ def read_bundle(read: Fields, key: str = "bundle") -> str | None:
         except UsageError as cause:
             raise FieldError(read.name, key, f"must look like lite0-1.0.0 ({cause})") from cause
     return found
+
+
+def read_word(read: Fields, key: str) -> str | None:
+    """A short word that means nothing but that it is another one, or None."""
+    found = read.text_or_none(key, limit=64)
+    if found is not None and not _WORD.fullmatch(found):
+        raise FieldError(read.name, key, "must be 1 to 64 letters, digits, '.', '_', ':' or '-'")
+    return found
+
+
+def read_window(read: Fields, key: str = "window") -> Window | None:
+    """Two times of day, ``["02:00", "04:30"]``, or None."""
+    if read.values.get(key) is None:
+        return None
+    found = read.texts(key, limit=2)
+    if len(found) != 2 or not all(_TIME_OF_DAY.fullmatch(time) for time in found) or found[0] == found[1]:
+        raise FieldError(read.name, key, 'must be two different times of day, UTC, such as ["02:00", "04:30"]')
+    return found[0], found[1]
 
 
 def read_thresholds(read: Fields, key: str = "thresholds") -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ _NOT_LIVE = "this version takes it from device.toml or the bundle only"
 _UNKNOWN = "this version does not know it"
 _MOST_NAMED = 32
 _NO_UPDATES = "this board does not update over the air yet; flash it"
+_NO_RUNTIMES = "this board does not change its runtime over the air yet"
 
 
 class Wishes:
@@ -57,6 +58,8 @@ class Wishes:
         found |= dict.fromkeys(sorted(wanted.extra)[:_MOST_NAMED], _UNKNOWN)
         if wanted.bundle is not None and wanted.bundle != bundle:
             found["bundle"] = _NO_UPDATES
+        if wanted.runtime is not None:
+            found["runtime"] = _NO_RUNTIMES
         return found
 
     def reported(self, boot: str, bundle: str | None, delegate: str | None, reason: str | None) -> Reported:
