@@ -32,7 +32,7 @@ class Update:
     Attributes:
         bundle: ``NAME-VERSION`` that it is about: of a bundle, or of a runtime release.
         state: ``waiting`` (for the window, the jitter, room, a clock or the host), ``fetching``, ``verifying``,
-            ``trying``; then ``committed``, ``rolled_back`` (it was tried and the one before serves again) or ``refused``
+            ``trying``; then ``committed``, ``rolled_back`` (it was tried, the one before serves again) or ``refused``
             (it was never tried).
         progress: Share of the bytes that are here, 0 to 1; None before that is known.
         reason: In words: why it waits, was refused or rolled back.
