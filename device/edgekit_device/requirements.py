@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from edgekit_device import __version__
 from edgekit_device.contract.documents import SCHEMA
 from edgekit_device.contract.errors import RuntimeTooOldError, SchemaError
 from edgekit_device.contract.manifest import Manifest
+from edgekit_device.contract.versions import numbers
 
 
 def check_requirements(manifest: Manifest, *, runtime: str = __version__) -> None:
@@ -22,13 +21,8 @@ def check_requirements(manifest: Manifest, *, runtime: str = __version__) -> Non
         SchemaError: It requires a schema that this version does not read.
     """
     least = manifest.requires.get("runtime")
-    if least is not None and _numbers(least) > _numbers(runtime):
+    if least is not None and numbers(least) > numbers(runtime):
         raise RuntimeTooOldError(manifest.bundle_id, least, runtime)
     schema = manifest.requires.get("schema")
     if schema is not None and schema > SCHEMA:
         raise SchemaError(f"{manifest.bundle_id}: requires", schema, SCHEMA)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The first three numbers: a development version of 1.2.0 counts as 1.2.0."""
-    return tuple(int(number) for number in re.findall(r"[0-9]+", version)[:3])
