@@ -142,6 +142,7 @@ def enroll(
 ) -> None:
     """Run the verb; see its help."""
     from edgekit.artefacts import write_atomically
+    from edgekit.person import command_line
     from edgekit.trust.enrolment import Enrolment
     from edgekit.trust.fleet_folder import Fleet
     from edgekit.trust.founding import add_collector
@@ -159,7 +160,7 @@ def enroll(
                 f"{path}: the account of collector {board}; where it runs, EDGEKIT_BROKER_ACCOUNT names the file"
             )
         return
-    invitation = Enrolment(fleet).invite(board, again=again)
+    invitation = Enrolment(fleet).invite(board, again=again, by=command_line())
     text = invitation.to_text()
     if output is not None:
         write_atomically(output, text.encode() + b"\n", mode=0o600)
@@ -236,9 +237,10 @@ def restore(
 
 
 def _set_state(folder: Path | None, board: str, state: str, as_json: bool) -> None:
+    from edgekit.person import command_line
     from edgekit.trust.fleet_folder import Fleet
 
-    Fleet(folder).registry.set_state(board, state, time.time())
+    Fleet(folder).registry.set_state(board, state, time.time(), command_line())
     text = f"{board}: {state}; the running `edgekit fleet broker` acts within seconds"
     print_json({"board": board, "state": state}) if as_json else typer.echo(text)
 

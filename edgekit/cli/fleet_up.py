@@ -6,9 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +15,6 @@ import typer
 from edgekit.cli.terminal import print_json
 
 if TYPE_CHECKING:
-    from edgekit.fleet.up import Plan
     from edgekit.fleet.web.serving import Certificate
 
 STORE, PORT = "fleet.db", 8080
@@ -65,6 +62,7 @@ def up(
 ) -> None:
     """Run the verb; see its help."""
     from edgekit.cli.fleet import store_url
+    from edgekit.cli.fleet_own import own_fleet
     from edgekit.errors import UsageError
     from edgekit.fleet.access import broker_address
     from edgekit.fleet.alerts_rules import read_alerts
@@ -106,7 +104,7 @@ def up(
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
         if initialised and broker is None and not local:
-            plan = stack.enter_context(_own_fleet(plan, stop))
+            plan = stack.enter_context(own_fleet(plan, stop))
         running = stack.enter_context(run(plan))
         if as_json:
             print_json(report(running))
@@ -124,44 +122,6 @@ def up(
         stop.wait(seconds)
     if not as_json:
         typer.echo(f"stopped\nnext: edgekit fleet status --store {store}")
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"edgekit: {line}\n")
-
-
-@contextmanager
-def _own_fleet(plan: Plan, stop: threading.Event) -> Iterator[Plan]:
-    """The broker and the enrolment that `fleet init` made; its certificate serves the pages too."""
-    from edgekit.fleet.access import broker_address
-    from edgekit.fleet.web.serving import Certificate
-    from edgekit.trust.fleet_folder import Fleet
-    from edgekit.trust.registry import is_board
-    from edgekit.trust.upkeep import Service
-
-    fleet = Fleet(plan.folder)
-    service = Service(fleet, say=_say)
-    service.start()
-    keeper = threading.Thread(target=service.run, args=(stop,), name="broker", daemon=True)
-    keeper.start()
-
-    def members() -> list[dict[str, object]]:
-        return [
-            {"name": m.account.name, "state": m.state, "until_s": m.until_s, "made_s": m.made_s}
-            for m in fleet.registry.members()
-            if is_board(m)
-        ]
-
-    try:
-        settings, options = fleet.settings, replace(plan.dashboard, members=members)
-        if options.certificate is None and plan.host not in ("127.0.0.1", "::1", "localhost"):
-            pem = fleet.broker_file
-            options = replace(options, certificate=Certificate(pem, pem), names=(*options.names, *settings.names))
-        yield replace(plan, broker=broker_address(f"mqtts://localhost:{settings.port}"), dashboard=options)
-    finally:
-        stop.set()
-        keeper.join(15)
-        service.stop()
 
 
 def top(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, or_, select, update
 
+from edgekit.fleet import audit
 from edgekit.fleet.alerts_state import Alert, AlertKey, Change
 from edgekit.fleet.batch import BoardKey
-from edgekit.fleet.web.tables import alerts, audit, silences
+from edgekit.fleet.web.tables import alerts, silences
 
 if TYPE_CHECKING:
     from edgekit.fleet.store import Store
@@ -46,7 +47,7 @@ def acknowledge(store: Store, key: AlertKey, who: str, now_ms: int) -> bool:
     with store.writing() as connection:
         done = bool(connection.execute(update(alerts).where(_is(key)).values(acknowledged_by=who)).rowcount)
         if done:
-            write_audit(connection, who, "acknowledged", f"{'/'.join(key.board)} {key.kind}", now_ms)
+            audit.write(connection, audit.on_board(who, "alert acknowledged", key.board, detail=key.kind), now_ms)
     return done
 
 
@@ -58,7 +59,9 @@ def silence(store: Store, key: AlertKey, who: str, until_ms: int, now_ms: int) -
         if until_ms > now_ms:
             values = {**key.board._asdict(), "kind": key.kind, "until": until_ms, "by": who}
             connection.execute(silences.insert().values(**values))
-        write_audit(connection, who, "silenced", f"{'/'.join(key.board)} {key.kind} until {until_ms}", now_ms)
+        minutes = max(0, until_ms - now_ms) // 60_000
+        what, detail = ("alert silenced", f" for {minutes} min") if until_ms > now_ms else ("silence lifted", "")
+        audit.write(connection, audit.on_board(who, what, key.board, detail=f"{key.kind}{detail}"), now_ms)
 
 
 def silenced(store: Store, now_ms: int) -> dict[AlertKey, int]:
@@ -86,11 +89,6 @@ def of_board(store: Store, board: BoardKey, from_ms: int, to_ms: int) -> list[Al
     )
     with store.reading() as connection:
         return [_alert(row) for row in connection.execute(query.order_by(alerts.c.raised.desc()).limit(200))]
-
-
-def write_audit(connection: Any, who: str, did: str, what: str, now_ms: int) -> None:
-    """One line of what people did."""
-    connection.execute(audit.insert().values(at=now_ms, who=who, did=did, what=what[:_TEXT]))
 
 
 def _silences(connection: Any, now_ms: int) -> dict[AlertKey, int]:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, Table, and_, or_, select, tuple_
 
 from edgekit.fleet import database
 from edgekit.fleet.rollups import AHEAD_MS, DAY_MS, HOUR_MS, MINUTE_MS
-from edgekit.fleet.tables import boards, events, hours, minutes, readings
+from edgekit.fleet.tables import audit, boards, events, hours, minutes, readings
 
 # One transaction deletes so many rows at most: a collector waits for it no longer than for a batch.
 _STEP = 2000
@@ -23,11 +23,13 @@ class Keep:
         raw_days: Readings and events, counted from when they came.
         minute_days: Roll-ups per minute, counted from their minute.
         hour_days: Roll-ups per hour.
+        audit_days: What people did.
     """
 
     raw_days: float = 30.0
     minute_days: float = 180.0
     hour_days: float = 3650.0
+    audit_days: float = 365.0
 
 
 def prune(engine: Engine, keep: Keep, now_ms: int) -> int:
@@ -48,7 +50,7 @@ def prune(engine: Engine, keep: Keep, now_ms: int) -> int:
         for table, days, span_ms in ((minutes, keep.minute_days, MINUTE_MS), (hours, keep.hour_days, HOUR_MS)):
             oldest = (now_ms - int(days * DAY_MS)) // span_ms
             deleted += _delete(engine, table, and_(table.c.board == number, table.c.bucket < oldest))
-    return deleted
+    return deleted + _delete(engine, audit, audit.c.at < now_ms - int(keep.audit_days * DAY_MS))
 
 
 def _delete(engine: Engine, table: Table, where: Any) -> int:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from edgekit.fleet.batch import LATENCY_COLUMNS
 
-SCHEMA_VERSION = 2  # The newest file in migrations/versions.
+SCHEMA_VERSION = 3  # The newest file in migrations/versions.
 
 metadata = MetaData()
 # SQLite numbers rows by itself only where the key is its own INTEGER.
@@ -194,4 +194,18 @@ leases = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("until", BigInteger, nullable=False),
+)
+
+# What people did, see audit.py.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("who", String(80), nullable=False),
+    Column("what", String(64), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("site", String(63), nullable=False),  # Of the target; empty where it is of none.
+    Index("audit_by_time", "at"),
 )

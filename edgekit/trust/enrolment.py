@@ -56,12 +56,13 @@ class Enrolment:
         self._lock = threading.Lock()
         self._challenges: collections.OrderedDict[str, tuple[str, float]] = collections.OrderedDict()
 
-    def invite(self, name: str, *, again: bool = False) -> Invitation:
+    def invite(self, name: str, *, again: bool = False, by: str = "?") -> Invitation:
         """Make a one-time token for a board.
 
         Args:
             name: ``SITE.DEVICE``.
             again: Also for a board that is a member or was revoked; its old key and password end with the token.
+            by: Who asks, for the audit log.
 
         Raises:
             AlreadyEnrolledError: It is a member or was revoked, and `again` was not said.
@@ -71,7 +72,7 @@ class Enrolment:
         held = self._fleet.registry.find(name)
         if held is not None and not again:
             raise AlreadyEnrolledError(name, held.state)
-        number, secret = self._fleet.registry.offer(name, self._clock())
+        number, secret = self._fleet.registry.offer(name, self._clock(), by)
         settings = self._fleet.settings
         pin = authority.fingerprint(self._fleet.authority.certificate)
         return Invitation(settings.hosts[0], settings.enroll_port, site, device, number, secret, pin)
@@ -132,7 +133,8 @@ class Enrolment:
         site, device = authority.check_board_name(name)
         account = Account(name, BOARD, site, device, hash_password(password))
         until_s = int(authority.expiry(certificate).timestamp())
-        self._fleet.registry.put(account, wanted.public_key, until_s, now_s)
+        # A renewal is nobody's act: boards renew by themselves, and a hostile one could fill the audit log with it.
+        self._fleet.registry.put(account, wanted.public_key, until_s, now_s, "board enrolled" if replaced else "")
         self._admit(account, password, replaced)
         host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
         return {

@@ -29,7 +29,12 @@ CREATE TABLE IF NOT EXISTS accounts (
 CREATE INDEX IF NOT EXISTS by_revision ON accounts (revision);
 CREATE TABLE IF NOT EXISTS tokens (
     id TEXT PRIMARY KEY, digest BLOB NOT NULL, name TEXT NOT NULL, until_s INTEGER NOT NULL, used_s INTEGER);
+CREATE TABLE IF NOT EXISTS acts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at_s INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
+    name TEXT NOT NULL);
 """
+# Acts wait here until a running `fleet up` takes them into its audit log; where none ever runs, the newest stay.
+_MOST_ACTS = 10_000
 
 
 class Member(NamedTuple):
@@ -54,6 +59,16 @@ class Member(NamedTuple):
     revision: int
 
 
+class Act(NamedTuple):
+    """Something that was done to an account, for the audit log; numbers grow."""
+
+    number: int
+    at_s: int
+    who: str
+    what: str
+    name: str
+
+
 class Registry:
     """Safe for several processes; one connection an operation.
 
@@ -72,8 +87,13 @@ class Registry:
 
     # -- tokens ----------------------------------------------------------------------------------------------
 
-    def offer(self, name: str, now_s: float) -> tuple[str, str]:
+    def offer(self, name: str, now_s: float, by: str = "?") -> tuple[str, str]:
         """Make a one-time token for a board; earlier ones for the same board are void.
+
+        Args:
+            name: ``SITE.DEVICE``.
+            now_s: Seconds since 1970.
+            by: Who asks for it, for the audit log.
 
         Returns:
             (id, secret). Only a hash of the secret is kept.
@@ -83,6 +103,7 @@ class Registry:
             db.execute("DELETE FROM tokens WHERE name = ? OR until_s < ?", (name, int(now_s) - 86_400))
             row = (number, _token_digest(secret), name, int(now_s) + TOKEN_S)
             db.execute("INSERT INTO tokens (id, digest, name, until_s) VALUES (?, ?, ?, ?)", row)
+            _note(db, now_s, by, "board invited", name)
         return number, secret
 
     def spend(self, number: str, secret: str, name: str, now_s: float) -> bool:
@@ -101,10 +122,22 @@ class Registry:
 
     # -- accounts --------------------------------------------------------------------------------------------
 
-    def put(self, account: Account, public_key: bytes | None, until_s: int | None, now_s: float) -> None:
-        """Enrol, or renew: from now on this key and this password are the account's."""
+    def put(
+        self, account: Account, public_key: bytes | None, until_s: int | None, now_s: float, what: str = ""
+    ) -> None:
+        """Enrol, or renew: from now on this key and this password are the account's.
+
+        Args:
+            account: Whose.
+            public_key: Of a board, DER.
+            until_s: When its certificate ends, seconds since 1970.
+            now_s: Seconds since 1970.
+            what: How the audit log calls it; empty notes nothing there.
+        """
         with self._open() as db:
             self._put(db, account, public_key, until_s, int(now_s))
+            if what:
+                _note(db, now_s, f"{account.name} (board)", what, account.name)
 
     def put_many(self, accounts: Iterable[Account], now_s: float) -> None:
         """Put accounts without keys, in one transaction."""
@@ -127,8 +160,14 @@ class Registry:
             ),
         )
 
-    def set_state(self, name: str, state: str, now_s: float) -> None:
+    def set_state(self, name: str, state: str, now_s: float, by: str = "?") -> None:
         """Revoke or rotate.
+
+        Args:
+            name: Whose account.
+            state: ``revoked`` or ``rotating``.
+            now_s: Seconds since 1970.
+            by: Who wants it, for the audit log.
 
         Raises:
             UnknownAccountError: No such account.
@@ -146,6 +185,7 @@ class Registry:
             )
             if state == REVOKED:
                 db.execute("DELETE FROM tokens WHERE name = ?", (name,))
+            _note(db, now_s, by, "board revoked" if state == REVOKED else "board rotated", name)
 
     def find(self, name: str) -> Member | None:
         """One member, or None."""
@@ -162,6 +202,19 @@ class Registry:
         with self._open() as db:
             rows = db.execute("SELECT * FROM accounts WHERE revision > ? ORDER BY revision", (since,)).fetchall()
         return [_member(row) for row in rows]
+
+    # -- what was done ---------------------------------------------------------------------------------------
+
+    def acts(self, limit: int = 500) -> list[Act]:
+        """What was done and nobody has taken over yet, oldest first."""
+        with self._open() as db:
+            rows = db.execute("SELECT id, at_s, who, what, name FROM acts ORDER BY id LIMIT ?", (limit,)).fetchall()
+        return [Act(*row) for row in rows]
+
+    def forget_acts(self, up_to: int) -> None:
+        """They stand elsewhere now."""
+        with self._open() as db:
+            db.execute("DELETE FROM acts WHERE id <= ?", (up_to,))
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy, also while others write."""
@@ -199,6 +252,12 @@ class Registry:
         finally:
             # Closing rolls back what was not committed.
             db.close()
+
+
+def _note(db: sqlite3.Connection, now_s: float, who: str, what: str, name: str) -> None:
+    row = (int(now_s), who, what, name)
+    number = db.execute("INSERT INTO acts (at_s, who, what, name) VALUES (?, ?, ?, ?)", row).lastrowid
+    db.execute("DELETE FROM acts WHERE id <= ?", ((number or 0) - _MOST_ACTS,))
 
 
 def _token_digest(secret: str) -> bytes:

@@ -80,7 +80,8 @@ def test_a_store_of_an_earlier_schema_keeps_its_rows_and_gets_roll_ups(tmp_path:
     fresh = tmp_path / "new.db"
     Store(sqlite_url(fresh)).close()
     engines = [create_engine(sqlite_url(each)) for each in (path, fresh)]
-    assert shape(engines[0]) == shape(engines[1])
+    # The dashboard's own tables, which a dump may hold too, have a version of their own.
+    assert {name: shape(engines[0])[name] for name in metadata.tables} == shape(engines[1])
     for engine in engines:
         engine.dispose()
 

@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from edgekit import __version__
 from edgekit.errors import StoreUnavailableError
-from edgekit.fleet.web import api, streams
+from edgekit.fleet.web import api, audit_page, streams
 from edgekit.fleet.web import pages as page_routes
 from edgekit.fleet.web.guard import Guard
 from edgekit.fleet.web.pages import HERE, Pages
@@ -41,7 +41,11 @@ def make_app(context: Context) -> tuple[Guard, FastAPI]:
         openapi_url="/openapi.json",
     )
     pages = Pages(context)
-    for router in (page_routes.router(context, pages), streams.router(context, pages), api.router(context)):
+    routers = (
+        page_routes.router(context, pages), audit_page.router(context, pages), streams.router(context, pages),
+        api.router(context),
+    )  # fmt: skip
+    for router in routers:
         # Not include_router: newer FastAPI hides what is included behind one entry, and the guard must see each route.
         app.router.routes.extend(router.routes)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from edgekit.errors import UsageError
 from edgekit.fleet import alerts_records as records
+from edgekit.fleet import audit
 from edgekit.fleet.alerts_judging import duration, expected_fps
 from edgekit.fleet.alerts_rules import FLEET_KIND, KINDS
 from edgekit.fleet.alerts_state import FLEET, AlertKey
@@ -21,6 +22,7 @@ from edgekit.fleet.web.board_now import BoardNow
 from edgekit.fleet.web.choosing import Asked, choose
 from edgekit.fleet.web.context import Context, who
 from edgekit.fleet.web.guard import set_cookie
+from edgekit.fleet.web.navigation import LINKS
 from edgekit.fleet.web.roles import Role
 from edgekit.fleet.web.series import RANGES, happened, span_of, sparks
 from edgekit.fleet.web.wall import last_payload
@@ -86,6 +88,7 @@ class Pages:
             alert_count=sum(alert.acknowledged_by is None for alert in standing),
             problem=next((alert for alert in standing if alert.key.board == FLEET), None),
             note=context.note,
+            links=[link for link in LINKS if session and session.role >= link.role],
             **values,
         )
 
@@ -235,6 +238,7 @@ def router(context: Context, pages: Pages) -> APIRouter:
         elif user := users.check(context.store, name, password):
             context.keeper.sessions.end(request.scope["secret"])
             secret, _ = context.keeper.sessions.begin(user.name, user.role, user.sites)
+            audit.record(context.store, audit.Act(user.name, "logged in", f"from {client}"))
             answer = RedirectResponse("/", 303)
             set_cookie(answer, context.keeper.door, secret)
             return answer

@@ -38,6 +38,7 @@ RULES: Mapping[tuple[str, str], Role] = {
     ("POST", "/alerts/silence"): Role.OPERATOR,
     ("GET", "/enrol"): Role.OPERATOR,
     ("GET", "/people"): Role.ADMINISTRATOR,
+    ("GET", "/audit"): Role.ADMINISTRATOR,
     ("GET", "/stream/wall"): Role.VIEWER,
     ("GET", "/stream/alerts"): Role.VIEWER,
     ("GET", "/stream/boards/{site}/{device}"): Role.VIEWER,

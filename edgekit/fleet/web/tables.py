@@ -1,4 +1,4 @@
-"""The dashboard's own tables, beside the store's in the same database: users, alerts, silences, what people did."""
+"""The dashboard's own tables, beside the store's in the same database: users, alerts, silences."""
 
 from __future__ import annotations
 
@@ -50,16 +50,6 @@ silences = Table(
     Column("kind", String(32), primary_key=True),
     Column("until", BigInteger, nullable=False),
     Column("by", String(64), nullable=False),
-)
-
-audit = Table(
-    "dashboard_audit",
-    metadata,
-    Column("id", _KEY, primary_key=True),
-    Column("at", BigInteger, nullable=False),
-    Column("who", String(64), nullable=False),
-    Column("did", String(64), nullable=False),
-    Column("what", Text, nullable=False),
 )
 
 

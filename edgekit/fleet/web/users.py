@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select, update
 
 from edgekit.errors import UsageError
-from edgekit.fleet.alerts_records import write_audit
+from edgekit.fleet import audit
 from edgekit.fleet.web.roles import Role
 from edgekit.fleet.web.tables import users
+from edgekit.person import command_line
 from edgekit_device.contract.ids import check_id
 
 if TYPE_CHECKING:
@@ -72,15 +73,18 @@ def add(store: Store, name: str, role: str, password: str, sites: tuple[str, ...
     with store.writing() as connection:
         if not connection.execute(update(users).where(users.c.name == name).values(**values)).rowcount:
             connection.execute(users.insert().values(name=name, **values))
-        write_audit(connection, "command line", "user", f"{name} {role} {values['sites']}", now_ms)
+        shown = f"{name} as {role}{f' for {chr(44).join(sorted(sites))}' if sites else ''}"
+        audit.write(connection, audit.Act(command_line(), "user set", shown), now_ms)
     return User(name, held, frozenset(sites))
 
 
 def remove(store: Store, name: str) -> bool:
     """Take a user away; False if there was none."""
     with store.writing() as connection:
-        write_audit(connection, "command line", "user removed", name, int(time.time() * 1000))
-        return bool(connection.execute(delete(users).where(users.c.name == name)).rowcount)
+        done = bool(connection.execute(delete(users).where(users.c.name == name)).rowcount)
+        outcome = audit.DONE if done else "there was no such user"
+        audit.write(connection, audit.Act(command_line(), "user removed", name, outcome))
+    return done
 
 
 def everyone(store: Store) -> list[User]:

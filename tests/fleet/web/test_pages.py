@@ -18,7 +18,7 @@ from edgekit_device.contract.topics import STATUS, TELEMETRY, topic
 from tests.worlds.dashboards import Shown, copied, shown
 from tests.worlds.readings import reading
 
-PAGES = ("/", "/?group=site", "/boards/orchard/row-02", "/alerts", "/people", "/enrol", "/boards/no/such")
+PAGES = ("/", "/?group=site", "/boards/orchard/row-02", "/alerts", "/people", "/enrol", "/audit", "/boards/no/such")
 
 
 @pytest.fixture(scope="module")
