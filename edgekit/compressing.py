@@ -145,8 +145,8 @@ def _run(job: _Job, origin: Origin, course: Course, cache: Cache, data: Path, be
     from edgekit.teachers import open_teacher
     from edgekit.training.loop import Loop
 
-    done, history, model = _resume(job, origin.model)
-    subject: Subject = Subject(model, origin.preprocess, course.lessons.labels)
+    done, history, model, known = _resume(job, origin.model)
+    subject: Subject = Subject(model, origin.preprocess, course.lessons.labels, facts=known)
     for number in range(done, len(job.steps)):
         step = job.steps[number]
         seed_dropout(subject.model, job.seed + number)
@@ -157,14 +157,18 @@ def _run(job: _Job, origin: Origin, course: Course, cache: Cache, data: Path, be
             cached=lambda key, fill: cache.folder(key, fill)[0],
             seed=job.seed,
             progress=job.progress,
+            keep=_Kept(job.folder, number + 1).write,
+            kept=_Kept(job.folder, number + 1).read,
         )
         subject = run_pass(subject, step, workshop)
         history |= {f"{number + 1} {name}": entries for name, entries in workshop.history.items()}
         if number + 1 < len(job.steps):
             subject.model.save(job.folder / f"stage-{number + 1}.keras")
-            write_json(job.folder / _STAGES, {"schema": 1, "done": number + 1, "history": history})
+            stages = {"schema": 1, "done": number + 1, "history": history, "facts": dict(subject.facts)}
+            write_json(job.folder / _STAGES, stages)
     network = subject.network or KerasNetwork(subject.model, subject.preprocess)
     facts = {
+        **subject.facts,
         "verb": "compress",
         "parent": origin.parent,
         "variant": origin.variant,
@@ -188,11 +192,37 @@ def _run(job: _Job, origin: Origin, course: Course, cache: Cache, data: Path, be
     return result
 
 
-def _resume(job: _Job, model: Any) -> tuple[int, dict[str, Any], Any]:
-    """(passes done, their history, the model behind them)."""
+@dataclass(frozen=True)
+class _Kept:
+    """Models inside a pass, kept until the run is done: stage-2-NAME.keras."""
+
+    folder: Path
+    number: int
+
+    def write(self, name: str, model: Any) -> None:
+        """Whole or not there."""
+        place = self._place(name)
+        staged = place.with_name(f"stage-part-{place.name}")
+        model.save(staged)
+        staged.replace(place)
+
+    def read(self, name: str) -> Any:
+        """None where nothing was kept."""
+        from edgekit.zoo import load_keras
+
+        place = self._place(name)
+        return load_keras(str(place)) if place.is_file() else None
+
+    def _place(self, name: str) -> Path:
+        return self.folder / f"stage-{self.number}-{name}.keras"
+
+
+def _resume(job: _Job, model: Any) -> tuple[int, dict[str, Any], Any, dict[str, Any]]:
+    """(passes done, their history, the model behind them, what is known of it)."""
     from edgekit.zoo import load_keras
 
     found = runs.read_json(job.folder / _STAGES)
     if found is None:
-        return 0, {}, model
-    return int(found["done"]), dict(found["history"]), load_keras(str(job.folder / f"stage-{found['done']}.keras"))
+        return 0, {}, model, {}
+    model = load_keras(str(job.folder / f"stage-{found['done']}.keras"))
+    return int(found["done"]), dict(found["history"]), model, dict(found.get("facts", {}))

@@ -10,7 +10,7 @@ import typer
 from edgekit.cli.terminal import progress_bar
 from edgekit.cli.train import show
 
-HELP = "Run passes over a trained model: distil it from a teacher, train it on for int8."
+HELP = "Run passes over a trained model: prune it, distil it from a teacher, train it on for int8."
 
 
 def compress(
@@ -19,7 +19,9 @@ def compress(
     out: Annotated[str, typer.Option("-o", "--output", help="The new run; NAME means runs/NAME.")],
     passes: Annotated[
         list[str] | None,
-        typer.Option("--pass", help="distil=TEACHER:alpha=0.5,epochs=5 or qat=epochs=2; repeat, in order."),
+        typer.Option(
+            "--pass", help="prune=structured:macs=0.5, distil=TEACHER:epochs=5 or qat=epochs=2; repeat, in order."
+        ),
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A TOML file that lists passes instead.")] = None,
     augment: Annotated[

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -98,6 +99,7 @@ def summary(done: TrainedRun) -> list[str]:
     for stage, epochs in done.history.items():
         if epochs and "monitor_top1" in epochs[-1]:
             lines.append(f"  {stage:<12} {len(epochs)} epochs, watched {percent(epochs[-1]['monitor_top1'])}")
+    lines += pruned_lines(done.facts.get("pruned"))
     if done.skipped:
         lines.append(f"  skipped      {len(done.skipped)} pictures")
         lines += [f"    {name}: {reason}"[:80] for name, reason in done.skipped[:3]]
@@ -106,3 +108,18 @@ def summary(done: TrainedRun) -> list[str]:
     )
     # A run's folder has curves.svg and confusion.svg.
     return [*lines, f"{done.folder} written; next: edgekit convert {done.folder} -o {done.folder.name}.tflite"]
+
+
+def pruned_lines(pruned: Mapping[str, Any] | None) -> list[str]:
+    """What the pass `prune` made of a model's size."""
+    if not pruned:
+        return []
+    before, after = pruned["before"], pruned["after"]
+    shares = {key: after[key] / max(1, before[key]) for key in before}
+    lines = [
+        f"  pruned       {after['macs'] / 1e6:.4g} M multiply-adds ({100 * shares['macs']:.0f} % of before),",
+        f"               {after['parameters']:,} parameters ({100 * shares['parameters']:.0f} %)",
+        f"  zipped       {after['int8_zip_bytes']:,} bytes of int8 weights ({100 * shares['int8_zip_bytes']:.0f} %),",
+        f"               {after['float_zip_bytes']:,} of float ({100 * shares['float_zip_bytes']:.0f} %)",
+    ]
+    return lines + [f"  {line}" for line in pruned.get("notes", ())]

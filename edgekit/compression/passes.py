@@ -7,7 +7,7 @@ cache, and a way to open teachers; so that no pass knows how pictures are read o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +16,10 @@ from edgekit.errors import PassArgumentError, PassError, near_miss
 from edgekit.learning import Fit, Lessons, Network, Progress
 from edgekit_device.contract.preprocess import Preprocess
 
-# name -> "module:attribute"; the module also has SUBJECT (what stands before the colon, or None) and DEFAULTS.
+# name -> "module:attribute"; the module also has SUBJECT (what stands before the colon, or None) and DEFAULTS, or
+# `defaults_of` where they hang on the subject, which then is one of a few words.
 PASSES = {
+    "prune": "edgekit.compression.prune:prune",
     "distil": "edgekit.compression.distil:distil",
     "qat": "edgekit.compression.qat:qat",
 }
@@ -35,6 +37,7 @@ class Subject:
         labels: One a class.
         ranges: Layer -> smallest and largest value behind it, after `qat`; None before. ``image`` is the input.
         network: What is judged, where that is not the model itself: after `qat` it rounds as the integers will.
+        facts: What RUN.json is to say of it.
     """
 
     model: Any
@@ -42,6 +45,7 @@ class Subject:
     labels: tuple[str, ...]
     ranges: Mapping[str, tuple[float, float]] | None = None
     network: Network | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,9 @@ class Workshop:
         cached: (key, fill) -> folder: `fill` writes files into a folder once, and never again for that key.
         seed: Draws.
         progress: Called with (stage, done, total).
+        history: Stage -> one entry an epoch; filled by the passes.
+        keep: (name, model): writes a model down until the pass is done, so that a killed one goes on behind it.
+        kept: What was kept under a name; None where nothing was.
     """
 
     lessons: Lessons
@@ -110,6 +117,8 @@ class Workshop:
     seed: int = 0
     progress: Progress | None = None
     history: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    keep: Callable[[str, Any], None] = lambda name, model: None
+    kept: Callable[[str], Any] = lambda name: None
 
 
 Pass = Callable[[Subject, Step, Workshop], Subject]
@@ -130,7 +139,7 @@ def run_pass(subject: Subject, step: Step, workshop: Workshop) -> Subject:
 
 
 def parse_step(text: str) -> Step:
-    """Read what --pass says: ``distil=TEACHER:alpha=0.5,epochs=5``, ``qat=epochs=2`` or ``qat``.
+    """Read what --pass says: ``prune=structured:macs=0.5``, ``distil=TEACHER:epochs=5``, ``qat=epochs=2`` or ``qat``.
 
     Raises:
         PassArgumentError: No such pass or argument; the near miss is named.
@@ -140,8 +149,8 @@ def parse_step(text: str) -> Step:
     module, _ = _home(name)
     subject = ""
     if module.SUBJECT:
-        # A teacher may be a path with a colon in it; arguments are what stands behind the last one.
-        head, colon, tail = rest.rpartition(":")
+        # A teacher may be a path with a colon in it; arguments are what stands behind the last one. A word has none.
+        head, colon, tail = rest.partition(":") if hasattr(module, "defaults_of") else rest.rpartition(":")
         subject, rest = (head, tail) if colon and ("=" in tail or not tail) else (rest, "")
     values = {}
     for part in (piece.strip() for piece in rest.split(",")):
@@ -166,12 +175,12 @@ def make_step(name: str, subject: str, values: Mapping[str, Any], *, where: str)
         PassArgumentError: As in `parse_step`.
     """
     module, _ = _home(name, where)
-    defaults: Mapping[str, Value] = module.DEFAULTS
     if module.SUBJECT and not subject:
-        usage = f"{name}={module.SUBJECT.upper()}:epochs=5"
+        usage = getattr(module, "EXAMPLE", f"{name}={module.SUBJECT.upper()}:epochs=5")
         raise PassArgumentError(where, module.SUBJECT, f"{name} needs a {module.SUBJECT}: {usage}")
     if subject and not module.SUBJECT:
         raise PassArgumentError(where, "teacher", f"{name} takes no '{subject}' before its arguments")
+    defaults = _defaults(module, subject, where)
     for key, value in values.items():
         if key not in defaults:
             known = ", ".join(defaults)
@@ -188,6 +197,19 @@ def make_step(name: str, subject: str, values: Mapping[str, Any], *, where: str)
     if problem:
         raise PassArgumentError(where, problem.split()[0].partition("=")[0], problem)
     return step
+
+
+def _defaults(module: Any, subject: str, where: str) -> Mapping[str, Value]:
+    try:
+        found: Mapping[str, Value] = module.defaults_of(subject) if hasattr(module, "defaults_of") else module.DEFAULTS
+    except ValueError as cause:
+        raise PassArgumentError(where, module.SUBJECT, str(cause)) from cause
+    return found
+
+
+def subject_key(name: str) -> str:
+    """What a recipe file calls the subject of a pass; ``teacher`` where no pass has this name."""
+    return (_home(name)[0].SUBJECT or "") if name in PASSES else "teacher"
 
 
 def _home(name: str, where: str = "") -> tuple[Any, str]:
@@ -207,8 +229,3 @@ def _value(word: str) -> Value:
         except ValueError:
             continue
     return word
-
-
-def with_model(subject: Subject, model: Any) -> Subject:
-    """The same subject with another model."""
-    return replace(subject, model=model)

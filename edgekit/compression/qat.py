@@ -15,9 +15,8 @@ from edgekit.compression.distil import weighing_of
 from edgekit.compression.keras_graph import fold
 from edgekit.compression.passes import Step, Subject, Teacher, Value, Workshop
 from edgekit.compression.qat_network import NAME, QatNetwork, best_range
-from edgekit.compression.teaching import follow
+from edgekit.compression.teaching import Itself, follow
 from edgekit.errors import PassError
-from edgekit.keras_network import KerasNetwork
 from edgekit.learning import Objective, Plan, cross_entropy
 
 SUBJECT = None
@@ -89,28 +88,5 @@ def first_ranges(network: QatNetwork, workshop: Workshop) -> dict[str, tuple[flo
     return {key: best_range(np.concatenate(parts)) for key, parts in kept.items()}
 
 
-class _Itself:
-    """The float model before anything was rounded."""
-
-    name = "self"
-
-    def __init__(self, subject: Subject) -> None:
-        import hashlib
-
-        import keras
-
-        self.labels = subject.labels
-        # Folding leaves the model as it is, so it can go on answering.
-        self._network = KerasNetwork(keras.models.clone_model(subject.model), subject.preprocess)
-        self._network.model.set_weights(subject.model.get_weights())
-        parts = [np.ascontiguousarray(value).tobytes() for value in subject.model.get_weights()]
-        self.digest = hashlib.sha256(b"".join(parts)).hexdigest()
-
-    def answers(self, pixels: Any, output: str) -> Any:
-        import tensorflow as tf
-
-        return self._network.outputs(tf.constant(pixels), training=False)[output].numpy()
-
-
 def _teacher(subject: Subject, name: str, workshop: Workshop) -> Teacher:
-    return _Itself(subject) if name == "self" else workshop.open_teacher(name)
+    return Itself(subject) if name == "self" else workshop.open_teacher(name)

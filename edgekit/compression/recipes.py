@@ -3,6 +3,11 @@
 seed = 0
 
 [[pass]]
+name = "prune"
+kind = "structured"
+macs = 0.5
+
+[[pass]]
 name = "distil"
 teacher = "runs/lite2"
 epochs = 5
@@ -20,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.compression.passes import PASSES, Step, make_step
+from edgekit.compression.passes import PASSES, Step, make_step, subject_key
 from edgekit.errors import PassArgumentError, RecipeError, UsageError, near_miss
 
 _TOP = ("seed", "pass", "schema")
@@ -71,7 +76,8 @@ def _step(path: Path, text: str, number: int, entry: dict[str, Any]) -> Step:
     first = begins[number] if number < len(begins) else 1
     last = begins[number + 1] - 1 if number + 1 < len(begins) else len(text.splitlines())
     values = dict(entry)
-    name, subject = values.pop("name", None), values.pop("teacher", "")
+    name = values.pop("name", None)
+    subject = values.pop(subject_key(name), "") if isinstance(name, str) else ""
     if not isinstance(name, str):
         raise RecipeError(f"{path}:{first}", "name", f"is missing: which pass? (known: {', '.join(PASSES)})")
     try:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edgekit.compression.passes import Subject, Teacher, Workshop
 from edgekit.errors import PassError
+from edgekit.keras_network import KerasNetwork
 from edgekit.learning import Network, Objective, Places, cross_entropy
 
 _BATCH = 32
@@ -70,6 +71,28 @@ class Projected:
 
         found = self.network.outputs(images, training=training)
         return {**found, "bridged": tf.matmul(found["features"], self._bridge.value)}
+
+
+class Itself:
+    """A model as it is now, as the teacher of what becomes of it."""
+
+    name = "self"
+
+    def __init__(self, subject: Subject) -> None:
+        import keras
+
+        self.labels = subject.labels
+        # A copy: the model itself may be changed in place.
+        self._network = KerasNetwork(keras.models.clone_model(subject.model), subject.preprocess)
+        self._network.model.set_weights(subject.model.get_weights())
+        parts = [np.ascontiguousarray(value).tobytes() for value in subject.model.get_weights()]
+        self.digest = hashlib.sha256(b"".join(parts)).hexdigest()
+
+    def answers(self, pixels: Any, output: str) -> Any:
+        """``logits`` or ``features`` of pictures."""
+        import tensorflow as tf
+
+        return self._network.outputs(tf.constant(pixels), training=False)[output].numpy()
 
 
 def follow(

@@ -1,0 +1,248 @@
+"""Which channels and blocks go: a decision from scores and costs alone.
+
+The cheapest loss first: of all groups the one whose next channels are worth least for what they cost goes on losing
+them, until the budget is met. Counts stay multiples of what kernels like, and no group loses more than its share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.compression.channels import NAME, ChannelGraph, Ids
+from edgekit.compression.keras_graph import WEIGHTED
+from edgekit.compression.rebuilding import Cut
+from edgekit.errors import PassError
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One layer with weights, as far as its cost goes.
+
+    Attributes:
+        kind: ``Conv2D``, ``DepthwiseConv2D`` or ``Dense``.
+        kernel: Side of the kernel in pixels.
+        stride: In pixels.
+        positions: Places at which the kernel is applied.
+        channels_in: Channels read; for a depthwise layer those of its output.
+        channels_out: Channels made.
+    """
+
+    kind: str
+    kernel: int
+    stride: int
+    positions: int
+    channels_in: int
+    channels_out: int
+
+
+Cost = Callable[[Shape], float]
+
+
+def multiply_adds(shape: Shape) -> float:
+    """Multiply-adds of one layer for one image."""
+    reads = 1 if shape.kind == "DepthwiseConv2D" else shape.channels_in
+    return float(shape.positions * shape.kernel**2 * reads * shape.channels_out)
+
+
+def int8_bytes(shape: Shape) -> float:
+    """Bytes of one layer in an int8 .tflite: weights, a bias of four bytes and a scale of four for each channel."""
+    reads = 1 if shape.kind == "DepthwiseConv2D" else shape.channels_in
+    return float(shape.kernel**2 * reads * shape.channels_out + 8 * shape.channels_out)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer with weights at its place in the graph."""
+
+    name: str
+    shape: Shape
+    read: Ids
+    made: Ids
+
+    def at(self, kept: npt.NDArray[np.bool_]) -> Shape:
+        """Its shape when only these channels are left."""
+        return replace(self.shape, channels_in=int(kept[self.read].sum()), channels_out=int(kept[self.made].sum()))
+
+
+def sites(graph: ChannelGraph) -> list[Site]:
+    """Every layer with a kernel."""
+    found = []
+    for op in graph.found:
+        if op.kind not in WEIGHTED:
+            continue
+        kernel = op.layer.kernel.shape
+        # A kernel that is not square counts as the square of the same area.
+        side = 1 if op.kind == "Dense" else round((kernel[0] * kernel[1]) ** 0.5)
+        stride = 1 if op.kind == "Dense" else int(op.layer.strides[0])
+        positions = int(np.prod(op.layer.output.shape[1:-1], dtype=np.int64))
+        read, made = graph.of[op.inputs[0]], graph.of[op.output]
+        shape = Shape(op.kind, side, stride, positions, len(read), len(made))
+        found.append(Site(op.name, shape, read, made))
+    return found
+
+
+def total_cost(graph: ChannelGraph, cost: Cost, cut: Cut | None = None) -> float:
+    """What a model costs with only these channels and blocks."""
+    kept = np.ones(graph.count, bool) if cut is None else cut.kept
+    gone = _layers_of(graph, cut.dropped if cut else ())
+    return sum(cost(site.at(kept)) for site in sites(graph) if site.name not in gone)
+
+
+def _layers_of(graph: ChannelGraph, dropped: Sequence[str]) -> set[str]:
+    return {name for block in graph.blocks if block.name in dropped for name in block.layers}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How to choose.
+
+    Attributes:
+        round: Counts are kept at multiples of this.
+        floor: Share of each group that stays at least.
+        spread: ``global`` ranks all groups together by score for cost; ``even`` takes the same share of each.
+        what: ``channels``, ``blocks`` or ``both``.
+    """
+
+    round: int = 8
+    floor: float = 0.2
+    spread: str = "global"
+    what: str = "channels"
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What is lost with a channel or a block.
+
+    Attributes:
+        channels: Shape (count,); of the fixed ones it means nothing.
+        blocks: Name of a block -> what the whole branch is worth.
+    """
+
+    channels: Scores
+    blocks: Mapping[str, float]
+
+
+def choose(graph: ChannelGraph, worth: Worth, budget: float, cost: Cost, rule: Rule, unit: str = "") -> Cut:
+    """Choose what stays within a budget.
+
+    Args:
+        graph: The channels.
+        worth: Their scores.
+        budget: The cost at most.
+        cost: Of one layer.
+        rule: How.
+        unit: What the budget is called, for errors.
+
+    Raises:
+        PassError: The budget cannot be met.
+    """
+    state = _State(graph, worth, cost, rule)
+    while state.total > budget:
+        best: tuple[float, Any] | None = None
+        for move in state.moves():
+            price = state.price(move)
+            if price is not None and (best is None or price < best[0]):
+                best = price, move
+        if best is None:
+            share = f"{100 * state.total / state.whole:.0f} %"
+            raise PassError(
+                NAME,
+                f"{unit or 'the budget'} cannot be met: with the least of every group left it still takes {share}",
+                f"ask for more, or lower floor={rule.floor:g} or round={rule.round}",
+            )
+        state.take(best[1])
+    return Cut(state.kept, tuple(state.dropped))
+
+
+class _State:
+    """What is left while choosing."""
+
+    def __init__(self, graph: ChannelGraph, worth: Worth, cost: Cost, rule: Rule) -> None:
+        self.worth, self.cost, self.rule, self.graph = worth, cost, rule, graph
+        self.kept = np.ones(graph.count, bool)
+        self.dropped: list[str] = []
+        self._sites = {site.name: site for site in sites(graph)}
+        self._costs = {name: cost(site.at(self.kept)) for name, site in self._sites.items()}
+        self.total = self.whole = sum(self._costs.values())
+        # The worst first; equal ones by number.
+        self._queues = [
+            group.channels[np.argsort(worth.channels[group.channels], kind="stable")] for group in graph.groups
+        ]
+        self._left = [len(queue) for queue in self._queues]
+        self._touched = [
+            [n for n, s in self._sites.items() if np.isin(queue, s.read).any() or np.isin(queue, s.made).any()]
+            for queue in self._queues
+        ]
+        self._prices: dict[Any, float | None] = {}
+
+    def moves(self) -> list[Any]:
+        """Groups by number and blocks by name that could lose something."""
+        channels = list(range(len(self._queues))) if self.rule.what in ("channels", "both") else []
+        if self.rule.what in ("blocks", "both"):
+            return [*channels, *(b.name for b in self.graph.blocks if b.name not in self.dropped)]
+        return channels
+
+    def price(self, move: Any) -> float | None:
+        """Worth lost for cost saved, or the share lost so far; None where nothing can go."""
+        if move not in self._prices:
+            self._prices[move] = self._price_of(move)
+        return self._prices[move]
+
+    def _price_of(self, move: Any) -> float | None:
+        if isinstance(move, str):
+            saved = sum(self._costs[name] for name in self._branch(move))
+            return float(self.worth.blocks[move]) / saved if saved > 0 else None
+        going = self._next(move)
+        if not len(going):
+            return None
+        if self.rule.spread == "even":
+            return float(1 - (self._left[move] - len(going)) / len(self._queues[move]))
+        saved = self._saved(move, going)
+        return float(self.worth.channels[going].sum()) / saved if saved > 0 else None
+
+    def take(self, move: Any) -> None:
+        """Let it go."""
+        if isinstance(move, str):
+            for name in self._branch(move):
+                self.total -= self._costs.pop(name)
+                del self._sites[name]
+            self.dropped.append(move)
+            self._prices.clear()
+            return
+        going = self._next(move)
+        self.kept[going] = False
+        self._left[move] -= len(going)
+        for name in self._touched[move]:
+            if name in self._sites:
+                now = self.cost(self._sites[name].at(self.kept))
+                self.total += now - self._costs[name]
+                self._costs[name] = now
+        self._prices.clear()
+
+    def _branch(self, name: str) -> list[str]:
+        block = next(block for block in self.graph.blocks if block.name == name)
+        return [layer for layer in block.layers if layer in self._costs]
+
+    def _next(self, group: int) -> Ids:
+        """The channels that go next: as many as lead to the next round count."""
+        whole, left = len(self._queues[group]), self._left[group]
+        step = self.rule.round
+        after = (left - 1) // step * step
+        if after < max(1, step, self.rule.floor * whole):
+            return self._queues[group][:0]
+        gone = whole - left
+        return self._queues[group][gone : gone + left - after]
+
+    def _saved(self, group: int, going: Ids) -> float:
+        self.kept[going] = False
+        names = [name for name in self._touched[group] if name in self._sites]
+        saved = sum(self._costs[name] - self.cost(self._sites[name].at(self.kept)) for name in names)
+        self.kept[going] = True
+        return saved
