@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekit.errors import TargetUnavailableError
 from edgekit.flashing.steps import Step, bundle_steps, folder_steps, key_steps, proof_steps, settings_steps
 from edgekit.flashing.targets import FolderTarget, parse_target
 from edgekit_device.bundle import open_bundle, user_public_key
@@ -84,6 +85,8 @@ def flash(
         SlotError: The target's disk refuses, or another install runs there.
     """
     where = parse_target(target) if isinstance(target, str) else target
+    if not isinstance(where, FolderTarget):
+        raise TargetUnavailableError(where.name, "flashing over SSH is not available yet")
     key = public_key or user_public_key()
     if not key.is_file():
         raise NoTrustedKeyError([str(key)])

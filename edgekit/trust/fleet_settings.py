@@ -98,8 +98,8 @@ def settings_from(values: dict[str, Any]) -> FleetSettings:
     defaults = {f.name: f for f in fields(FleetSettings)}
     checked: dict[str, Any] = {}
     for key, value in values.items():
-        if key == "alerts":
-            continue  # The dashboard's part of the file, checked where it is read.
+        if key in ("alerts", "boards"):
+            continue  # The dashboard's and flash's parts of the file, checked where they are read.
         if key not in defaults:
             near = difflib.get_close_matches(key, defaults, 1)
             hint = f"; did you mean '{near[0]}'?" if near else f" (known: {', '.join(defaults)})"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.errors import TargetError, TargetUnavailableError
+from edgekit.errors import TargetError
 from edgekit.flashing import flash, parse_target
 from edgekit.flashing.steps import keys_to_drop
 from edgekit_device import slots
@@ -160,9 +160,12 @@ def test_a_file_that_is_no_key_is_refused(board: Path, tmp_path: Path, signer: S
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [
-        ("ssh://pi@porch", TargetUnavailableError, "not available yet"),
-        ("porch", TargetUnavailableError, "fleet.toml"),
-        ("", TargetUnavailableError, "fleet.toml"),
+        ("porch", TargetError, "fleet.toml"),
+        ("", TargetError, "fleet.toml"),
+        ("ssh://pi:secret@porch", TargetError, "password in an argument"),
+        ("ssh://", TargetError, "not ssh://user@host"),
+        ("ssh://-oProxyCommand=x", TargetError, "ssh://user@host"),
+        ("ssh://pi@porch:0", TargetError, "no port"),
         ("dir:", TargetError, "names no folder"),
         ("ftp:x", TargetError, "no kind of target"),
     ],
