@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.flashing.board import DEADLINE_S, Entry, Ran, Sent
+from edgekit.flashing.channel import AGAIN, run_on
 from edgekit.flashing.errors import BoardDiskError, CommandError, LinkLostError, NoRightsError
 from edgekit.flashing.hostkeys import HostKeys
-from edgekit.flashing.login import Login, Secrets, load_asyncssh, log_in
+from edgekit.flashing.login import Login, Secrets, log_in
 from edgekit.flashing.targets import SshTarget
 
 _TRIES = 3
-_CHUNK_BYTES = 64 << 10
 _LEAST_RATE_BYTES_S = 8 << 10
 _NOT_THERE = 44
 _TIMED_OUT = (124, 137)
-_AGAIN = "run the same command again: it goes on where it stopped"
 _PRINT = r"%f\t%y\t%s\t%m\t%u\t%T@\t%l\0"
 _KINDS = {"f": "file", "d": "folder", "l": "link"}
 
@@ -76,9 +75,9 @@ class SshBoard:
         words = (*self._prefix, "env", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1", *limit, *as_user, *command)
         secret = b"" if self._password is None else self._password.encode() + b"\n"
         # The board's own `timeout` ends what runs there; this one is for a board that has gone.
-        ran = await _run(self, shlex.join(words), secret + stdin, deadline_s + 60.0)
+        ran = await run_on(self.login.connection, self.name, shlex.join(words), secret + stdin, deadline_s + 60.0)
         if ran.status in _TIMED_OUT:
-            raise CommandError(self.name, f"{_shown(command)} did not end within {deadline_s:.0f} s", _AGAIN)
+            raise CommandError(self.name, f"{_shown(command)} did not end within {deadline_s:.0f} s", AGAIN)
         return ran
 
     async def read(self, path: str, limit_bytes: int = 1 << 20) -> bytes | None:
@@ -164,16 +163,16 @@ class SshBoard:
         command = ("timeout", "-k", "5", f"{deadline_s:.0f}", "sh", "-c", script, "sh", *words)
         line = shlex.join((*self._prefix, "env", "LC_ALL=C.UTF-8", *command))
         secret = b"" if self._password is None else self._password.encode() + b"\n"
-        ran = await _run(self, line, secret, deadline_s + 60.0, stdin, on_sent)
+        ran = await run_on(self.login.connection, self.name, line, secret, deadline_s + 60.0, stdin, on_sent)
         if ran.status in _TIMED_OUT:
-            raise CommandError(self.name, f"a command did not end within {deadline_s:.0f} s", _AGAIN)
+            raise CommandError(self.name, f"a command did not end within {deadline_s:.0f} s", AGAIN)
         return ran
 
     def _must(self, ran: Ran, what: str) -> Ran:
         if ran.status == 0:
             return ran
         if ran.status in (45, 46):
-            raise LinkLostError(self.name, f"could not {what}: it did not arrive whole", _AGAIN)
+            raise LinkLostError(self.name, f"could not {what}: it did not arrive whole", AGAIN)
         raise failure(self.name, what, ran)
 
 
@@ -204,10 +203,10 @@ async def open_board(target: SshTarget, keys: HostKeys, secrets: Secrets, *, con
     login = await log_in(target, keys, secrets, config=config)
     board = SshBoard(target, login, (), None)
     try:
-        if (await _run(board, "id -u", b"", DEADLINE_S)).text == "0":
+        if (await run_on(board.login.connection, board.name, "id -u", b"", DEADLINE_S)).text == "0":
             return board
         # -k: a ticket that is still fresh would make sudo take the first line for the command's own input.
-        if (await _run(board, "sudo -k -n true", b"", DEADLINE_S)).status == 0:
+        if (await run_on(board.login.connection, board.name, "sudo -k -n true", b"", DEADLINE_S)).status == 0:
             return SshBoard(target, login, ("sudo", "-n", "--"), None)
         password = await _sudo_password(board, secrets)
         return SshBoard(target, login, ("sudo", "-k", "-S", "-p", "", "--"), password)
@@ -218,7 +217,7 @@ async def open_board(target: SshTarget, keys: HostKeys, secrets: Secrets, *, con
 
 async def _sudo_password(board: SshBoard, secrets: Secrets) -> str:
     user = board.login.user
-    if (await _run(board, "command -v sudo", b"", DEADLINE_S)).status != 0:
+    if (await run_on(board.login.connection, board.name, "command -v sudo", b"", DEADLINE_S)).status != 0:
         raise NoRightsError(board.name, f"{user} is not root, and there is no sudo", "name root: ssh://root@HOST")
     for attempt in range(_TRIES):
         given = secrets.password if attempt == 0 and secrets.password else None
@@ -229,63 +228,14 @@ async def _sudo_password(board: SshBoard, secrets: Secrets) -> str:
                 f"sudo asks {user} for a password, and nobody is here to type it",
                 "run this on a terminal, or on the board: sudo visudo -f /etc/sudoers.d/edgekit",
             )
-        ran = await _run(board, "sudo -k -S -p '' true", given.encode() + b"\n", DEADLINE_S)
+        ran = await run_on(
+            board.login.connection, board.name, "sudo -k -S -p '' true", given.encode() + b"\n", DEADLINE_S
+        )
         if ran.status == 0:
             return given
         if "not in the sudoers" in ran.err or "not allowed" in ran.err:
             break
     raise NoRightsError(board.name, f"sudo does not let {user} become root", f"on the board: usermod -aG sudo {user}")
-
-
-async def _run(
-    board: SshBoard,
-    line: str,
-    stdin: bytes,
-    deadline_s: float,
-    more: bytes | memoryview = b"",
-    on_sent: Any = None,
-) -> Ran:
-    """One command on its own channel."""
-    asyncssh = load_asyncssh()
-    try:
-        async with asyncio.timeout(deadline_s):
-            process = await board.login.connection.create_process(line, encoding=None)
-            feeding = asyncio.ensure_future(_feed(process, stdin, more, on_sent))
-            try:
-                done = await process.wait()
-            finally:
-                feeding.cancel()
-                await asyncio.gather(feeding, return_exceptions=True)
-    except TimeoutError as cause:
-        raise LinkLostError(board.name, f"does not answer any more (waited {deadline_s:.0f} s)", _AGAIN) from cause
-    except (OSError, asyncssh.Error) as cause:
-        raise LinkLostError(board.name, f"the connection was lost ({cause})", _AGAIN) from cause
-    if done.returncode is None or done.exit_status is None:
-        if done.exit_signal:
-            return Ran(128, _bytes(done.stdout), f"killed by {done.exit_signal[0]}")
-        raise LinkLostError(board.name, "the connection was lost", _AGAIN)
-    return Ran(int(done.exit_status), _bytes(done.stdout), _bytes(done.stderr).decode("utf-8", "replace"))
-
-
-def _bytes(data: bytes | str | None) -> bytes:
-    return data.encode() if isinstance(data, str) else data or b""
-
-
-async def _feed(process: Any, stdin: bytes, more: bytes | memoryview, on_sent: Any) -> None:
-    try:
-        if stdin:
-            process.stdin.write(stdin)
-        sent = 0
-        while sent < len(more):
-            chunk = bytes(more[sent : sent + _CHUNK_BYTES])
-            process.stdin.write(chunk)
-            await process.stdin.drain()
-            sent += len(chunk)
-            if on_sent:
-                on_sent(sent)
-        process.stdin.write_eof()
-    except (OSError, BrokenPipeError):
-        pass  # The command ended without reading all of it; its status says why.
 
 
 def _entries(data: bytes) -> list[tuple[str, Entry]]:
