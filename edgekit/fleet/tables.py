@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from edgekit.fleet.batch import LATENCY_COLUMNS
 
-SCHEMA_VERSION = 3  # The newest file in migrations/versions.
+SCHEMA_VERSION = 4  # The newest file in migrations/versions.
 
 metadata = MetaData()
 # SQLite numbers rows by itself only where the key is its own INTEGER.
@@ -208,4 +208,59 @@ audit = Table(
     Column("outcome", Text, nullable=False),
     Column("site", String(63), nullable=False),  # Of the target; empty where it is of none.
     Index("audit_by_time", "at"),
+)
+
+# Releases on their way, see rollouts/. The document holds the plan and the sizes of the waves.
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("bundle", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("wave", Integer, nullable=False),
+    Column("reason", Text),
+    Column("by", String(80), nullable=False),
+    Column("started", BigInteger, nullable=False),
+    Column("ended", BigInteger),
+    Column("version", BigInteger, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+)
+
+rollout_boards = Table(
+    "rollout_boards",
+    metadata,
+    Column("rollout", _KEY, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
+    Column("board", _KEY, ForeignKey("boards.id"), primary_key=True, autoincrement=False),
+    Column("rank", Integer, nullable=False),
+    Column("wave", Integer),
+    Column("wish", String(8)),
+    Column("verdict", String(8)),
+    Column("home", Integer, nullable=False),
+    Column("left_out", Text),
+    Column("before", String(128)),
+    Column("told", BigInteger),
+    Column("since", BigInteger),
+    Column("judged", BigInteger),
+    Column("reason", Text),
+    Column("baseline", LargeBinary),  # How the release before did on it: JSON.
+    sqlite_with_rowid=False,
+)
+
+# Boards that keep their release, whatever goes out.
+pins = Table(
+    "pins",
+    metadata,
+    Column("board", _KEY, ForeignKey("boards.id"), primary_key=True, autoincrement=False),
+    Column("by", String(80), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+# Work that one program does for a while and holds on to; `leases` are turns that nobody owns.
+holders = Table(
+    "holders",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("until", BigInteger, nullable=False),
 )
