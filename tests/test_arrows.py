@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {
     "zoo", "training", "compression", "conversion", "verification", "reporting", "bundling", "flashing", "trust",
-    "fleet",
+    "fleet", "publishing",
 }  # fmt: skip
 # Only these put stages together.
 COMPOSERS = {
