@@ -14,6 +14,7 @@ BENCHES = {
     "convert": "tools.benches.convert",
     "dashboard": "tools.benches.dashboard",
     "evaluate": "tools.benches.evaluate",
+    "prune": "tools.benches.prune",
     "runtime": "tools.benches.runtime",
     "speed": "tools.benches.speed",
     "spine": "tools.benches.spine",

@@ -1,0 +1,347 @@
+"""docs/results/prune.md: one net made smaller in several ways, each judged on the same photos of solar cells.
+
+    python -m tools.run_benches --only prune --base demo/bench-train --rows structured-50-distilled   # a row at a time
+    python -m tools.run_benches --only prune --base demo/bench-train --rows count,page    # instructions, and the page
+
+Rows: KIND-SHARE, KIND-SHARE-distilled, KIND-SHARE-distilled-qat for weight-50, 75, 90 (share of weights that are zero)
+and structured-75, 50, 25 (share of multiply-adds that is left); the controls random-50 (the same three) and narrow-50;
+count, page. BASE is the train bench's folder, whose row `float` is what is pruned. A row that was cut short goes on
+from its last epoch. --quick runs the same rows with small nets on digits: they prove the way, not the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.benches import train as base_bench
+from tools.results import RESULTS, ROOT, heading
+
+SHARES = {"weight": (50, 75, 90), "structured": (75, 50, 25), "random": (50,)}
+ENDINGS = ("", "-distilled", "-distilled-qat")
+BASES = ("float", "ptq", "qat")
+ROWS = (
+    *BASES,
+    *(f"{kind}-{share}{end}" for kind, shares in SHARES.items() for share in shares for end in ENDINGS),
+    "narrow-50",
+)
+_TITLES = {
+    "float": "float lite0, not pruned",
+    "ptq": "int8, not pruned (PTQ)",
+    "qat": "int8, not pruned (qat)",
+    "narrow-50": "control: narrower lite, from random weights, as long",
+}
+_KINDS = {
+    "weight": "{} % of weights zero",
+    "structured": "{} % of multiply-adds left",
+    "random": "control: random channels, {} %",
+}
+_ENDS = {"": "", "-distilled": ", distilled", "-distilled-qat": ", distilled, qat"}
+_GOAL_MS, _GOAL_POINTS = 0.6, 1.0
+_FRAMES = (1, 6)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of the rows.
+
+    Attributes:
+        structured: Arguments of the pass, but for budget and teacher.
+        weight: The same.
+        epochs: Share in per cent -> epochs of its fine-tuning.
+        distil: Arguments of following the net as it was.
+        qat: Arguments of the pass.
+        narrow: recipe.toml of the narrower net.
+        narrow_epochs: As long as the others in all: those of `float` and those of the fine-tuning.
+    """
+
+    structured: str
+    weight: str
+    epochs: dict[str, int]
+    distil: str
+    qat: str
+    narrow: dict[str, float]
+    narrow_epochs: int
+
+
+FULL = Plan(
+    "by=taylor,round=8,floor=0.25,steps=2,pictures=512,rate=0.0005",
+    "scope=global,rate=0.0005",
+    {"structured-75": 8, "structured-50": 10, "structured-25": 14, "random-50": 10, "weight": 6},
+    "alpha=0.7,temperature=3,views=2",
+    "epochs=2,rate=0.0003",
+    # Half of lite0's multiply-adds at two classes: 191 of 384 million.
+    {"width": 0.625, "depth": 1.0, "resolution": 224},
+    25,
+)
+QUICK = Plan(
+    "by=taylor,round=2,floor=0.1,steps=2,pictures=64,rate=0.003",
+    "scope=global,rate=0.003",
+    {"structured-75": 2, "structured-50": 2, "structured-25": 2, "random-50": 2, "weight": 2},
+    "alpha=0.5,temperature=3,views=1",
+    "epochs=1,views=1",
+    {"width": 0.2, "depth": 0.3, "resolution": 32},
+    4,
+)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run rows and write the page."""
+    parser = argparse.ArgumentParser(prog="run_benches.py --only prune", description=__doc__)
+    parser.add_argument("--rows", default=",".join((*ROWS, "count", "page")))
+    parser.add_argument("--base", type=Path, help="the train bench's folder (default: demo/bench-train)")
+    parser.add_argument("--work", type=Path, help="runs and results (default: demo/bench-prune)")
+    parser.add_argument("--quick", action="store_true", help="small nets on digits, seconds instead of hours")
+    parser.add_argument("--page", type=Path, help="where to write it (default: docs/results/prune.md, or WORK)")
+    args = parser.parse_args(arguments)
+    work = args.work or ROOT / "demo" / ("bench-prune-quick" if args.quick else "bench-prune")
+    work.mkdir(parents=True, exist_ok=True)
+    if args.quick:
+        world = World(work, args.base or work / "base", base_bench._digits(work), QUICK)
+    else:
+        world = World(work, args.base or ROOT / "demo" / "bench-train", base_bench._cells(work), FULL)
+    for row in args.rows.split(","):
+        if row == "page":
+            page = args.page or (work / "prune.md" if args.quick else RESULTS / "prune.md")
+            page.write_text(write_page(world), "utf-8")
+            print(f"{page} written", flush=True)
+        elif row == "count":
+            count(world)
+        elif row in ROWS:
+            world.measure(row)
+        else:
+            parser.error(f"no row is called {row}; known: {', '.join((*ROWS, 'count', 'page'))}")
+
+
+class World:
+    """Where the rows are, and what they begin with.
+
+    Attributes:
+        work: Runs and results of this bench.
+        base: Those of the train bench.
+        data: The pictures.
+        plan: Sizes.
+    """
+
+    def __init__(self, work: Path, base: Path, data: Path, plan: Plan) -> None:
+        self.work, self.base, self.data, self.plan = work, base, data, plan
+
+    def measure(self, row: str) -> None:
+        """One row: train what it needs, convert, judge on what was held out."""
+        from edgekit import convert, evaluate
+
+        folder, minutes = self._run(row)
+        if folder is None:
+            return
+        model = self.work / f"{row}.tflite"
+        convert(folder, out=model, scheme="float32" if row == "float" else "int8")
+        against = self._float_model() if row != "float" else None
+        processes = None if self.plan is FULL else 1
+        judged = evaluate(model, folder, against=against, processes=processes)
+        data = model.read_bytes()
+        found = {
+            "top1": judged.top1,
+            "top1_interval": list(judged.top1_interval),
+            "n": judged.n,
+            "drop": asdict(judged.drop) if judged.drop else None,
+            "bytes": len(data),
+            "zip_bytes": len(zlib.compress(data, 9)),
+            "minutes": minutes,
+            **_counts(folder),
+        }
+        (self.work / f"{row}.row.json").write_text(json.dumps(found, default=str), "utf-8")
+        print(f"{row}: {100 * judged.top1:.2f} % of {judged.n}, {minutes:.1f} min", flush=True)
+
+    def rows(self) -> dict[str, Any]:
+        """What has been measured."""
+        places = {row: self.work / f"{row}.row.json" for row in ROWS}
+        return {row: json.loads(place.read_text("utf-8")) for row, place in places.items() if place.is_file()}
+
+    def _float_model(self) -> Path:
+        model = self.work / "float.tflite"
+        if not model.is_file():
+            self.measure("float")
+        return model
+
+    def _run(self, row: str) -> tuple[Path | None, float]:
+        """(the run of a row, minutes that it took), made or gone on with."""
+        from edgekit import compress, train
+
+        base, plan, progress = self._base(), self.plan, base_bench._talk(row)
+        if row in ("float", "ptq"):
+            return base, 0.0
+        if row == "qat":
+            there = self.base / "qat"
+            if (there / "RUN.json").is_file():
+                return there, 0.0
+            print(f"{row}: not in {self.base}; run the train bench's row qat for it", flush=True)
+            return None, 0.0
+        if row == "narrow-50":
+            recipe = self.work / "variants" / "narrow" / "recipe.toml"
+            recipe.parent.mkdir(parents=True, exist_ok=True)
+            lines = [f"{key} = {value}" for key, value in plan.narrow.items()]
+            recipe.write_text("\n".join(["[architecture]", *lines, ""]), "utf-8")
+            options = {**_train_plan(self).options, "epochs": plan.narrow_epochs}
+            made = train(
+                self.data, variant=str(recipe), weights="random", out=self.work / row, progress=progress, **options
+            )
+        elif row.endswith("-qat"):
+            before = row.removesuffix("-qat")
+            source, spent = self._run(before)
+            step = f"qat={plan.qat}"
+            made = compress(source or base, data=self.data, passes=[step], out=self.work / row, progress=progress)
+            return made.folder, spent + float(made.facts["seconds"]) / 60
+        else:
+            step = self.step(row)
+            made = compress(base, data=self.data, passes=[step], out=self.work / row, progress=progress)
+        return made.folder, float(made.facts["seconds"]) / 60
+
+    def step(self, row: str) -> str:
+        """The pass of a row."""
+        kind, share, *end = row.split("-")
+        plan, part = self.plan, int(share) / 100
+        epochs = plan.epochs.get(f"{kind}-{share}") or plan.epochs[kind]
+        follow = f"teacher=self,{plan.distil}" if end else "teacher=none"
+        if kind == "weight":
+            return f"prune=weights:sparsity={part:g},{plan.weight},epochs={epochs},{follow}"
+        how = plan.structured if kind == "structured" else plan.structured.replace("by=taylor", "by=random")
+        return f"prune=structured:macs={part:g},{how},epochs={epochs},{follow}"
+
+    def _base(self) -> Path:
+        """The run that is pruned."""
+        there = self.base / "float"
+        if not (there / "RUN.json").is_file():
+            if self.plan is FULL:
+                what = f"python -m tools.run_benches --only train --rows float --work {self.base}"
+                raise SystemExit(f"{there} is not there; make it with: {what}")
+            self.base.mkdir(parents=True, exist_ok=True)
+            base_bench.measure("float", self.base, self.data, _train_plan(self))
+        return there
+
+
+def _train_plan(world: World) -> base_bench.Plan:
+    return base_bench.FULL if world.plan is FULL else base_bench._quick(world.work)
+
+
+def _counts(folder: Path) -> dict[str, int]:
+    """Multiply-adds, parameters and weights that are zero, of a run's model."""
+    from edgekit.compression.sizes import size_facts
+    from edgekit.zoo import load_keras
+
+    facts = size_facts(load_keras(str(folder / "model.keras")))
+    return {key: facts[key] for key in ("macs", "parameters", "zeros")}
+
+
+def count(world: World) -> None:
+    """Instructions of one inference of every row's file, by callgrind: what a busy machine cannot change."""
+    from edgekit.artefacts import sha256_of
+
+    kept = world.work / "count.json"
+    found = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+    frames = Path(__file__).with_name("prune_frames.py")
+    for row in world.rows():
+        model = world.work / f"{row}.tflite"
+        digest = sha256_of(model)
+        if found.get(row, {}).get("sha256") == digest:
+            continue
+        few, many = (_instructions(frames, model, number) for number in _FRAMES)
+        found[row] = {"sha256": digest, "instructions": (many - few) / (_FRAMES[1] - _FRAMES[0])}
+        kept.write_text(json.dumps(found), "utf-8")
+        print(f"{row}: {found[row]['instructions'] / 1e6:.1f} M instructions", flush=True)
+
+
+def _instructions(script: Path, model: Path, frames: int) -> int:
+    tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
+    words = [*tool, str(script), str(model), str(frames)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return int(re.findall(r"Collected : (\d+)", done.stderr)[-1])
+
+
+def write_page(world: World) -> str:
+    """The page, from the rows that are there; int8 is timed in one run."""
+    from edgekit import bench
+
+    rows, plan = world.rows(), world.plan
+    models = [world.work / f"{row}.tflite" for row in rows]
+    rounds, seconds = (5, 0.5) if plan is FULL else (1, 0.05)
+    done = bench(models, rungs=("xnnpack",), threads=[1], rounds=rounds, seconds=seconds) if models else None
+    ms = {Path(cell.model).stem: cell.p50_ms for cell in done.cells} if done else {}
+    kept = world.work / "count.json"
+    counted = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+    lines = heading("Pruning, measured", "make bench ONLY=prune", "edgekit", "tensorflow", "keras", "ai-edge-litert")
+    n = next((found["n"] for found in rows.values()), 0)
+    lines += [
+        "The net of [train.md](train.md)'s row `float`, pruned and trained on; the same pictures, split and seed; judged",
+        f"on the {n} pictures held out, through the board's own preprocessing and interpreter. Distilled: following the",
+        "net as it was before. ms: XNNPACK, one thread, all rows in one run. Instructions: callgrind, one inference.",
+        "zip: the .tflite, deflated. zero: weights that are exactly zero.",
+        "",
+        f"Structured `{plan.structured}`; weights `{plan.weight}`; distil `{plan.distil}`; qat `{plan.qat}`;",
+        f"epochs {', '.join(f'{row} {epochs}' for row, epochs in plan.epochs.items())}.",
+        "",
+        "| row | top-1 (95 %) | lost against float lite0 (95 %) | parameters | zero | M multiply-adds | bytes "
+        "| zip bytes | ms | M instructions | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_line(row, found, ms.get(row), counted.get(row)) for row, found in rows.items()]
+    missing = [row for row in ROWS if row not in rows]
+    if missing:
+        lines += ["", f"Not measured: {', '.join(f'`{row}`' for row in missing)}."]
+    lines += ["", *_goals(rows, ms)]
+    extra = world.work / "notes.md"
+    if extra.is_file():
+        lines += ["", extra.read_text("utf-8").rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def title(row: str) -> str:
+    """A row in words."""
+    if row in _TITLES:
+        return _TITLES[row]
+    kind, share, *end = row.split("-")
+    return "int8, " + _KINDS[kind].format(share) + _ENDS["".join(f"-{word}" for word in end)]
+
+
+def _line(row: str, found: dict[str, Any], ms: float | None, counted: dict[str, Any] | None) -> str:
+    low, high = found["top1_interval"]
+    drop = found["drop"]
+    lost = "" if not drop else "{observed:.2f} ({lower:.2f} to {upper:.2f})".format(
+        **{key: 100 * float(drop[key]) for key in ("observed", "lower", "upper")}
+    )  # fmt: skip
+    time = "" if ms is None else f"{ms:.2f}"
+    steps = "" if counted is None else f"{counted['instructions'] / 1e6:.1f}"
+    return (
+        f"| {title(row)} | {100 * found['top1']:.2f} % ({100 * low:.1f} to {100 * high:.1f}) | {lost} "
+        f"| {found['parameters']:,} | {found['zeros']:,} | {found['macs'] / 1e6:.1f} | {found['bytes']:,} "
+        f"| {found['zip_bytes']:,} | {time} | {steps} | {found['minutes']:.1f} |"
+    )
+
+
+def _goals(rows: dict[str, Any], ms: dict[str, float | None]) -> list[str]:
+    """Goal: at half of the multiply-adds at most 60 % of the time and 1 point lost, and better than both controls."""
+    halves = [row for row in rows if row.startswith("structured-50")]
+    if not halves or "ptq" not in rows:
+        return ["The goal cannot be judged yet: it needs the rows `ptq` and `structured-50`."]
+    best = max(halves, key=lambda row: rows[row]["top1"])
+    lost = 100 * float(rows[best]["drop"]["observed"])
+    lines = [
+        f"Best at half of the multiply-adds: {title(best)}, {lost:.2f} points lost (goal: at most {_GOAL_POINTS:g})."
+    ]
+    one, whole = ms.get(best), ms.get("ptq")
+    if one and whole:
+        lines.append(
+            f"Its time is {100 * one / whole:.0f} % of the int8 net that is not pruned (goal: {_GOAL_MS:.0%})."
+        )
+    controls = [row for row in rows if row.startswith(("random-50", "narrow-50"))]
+    for row in controls:
+        ahead = 100 * (rows[best]["top1"] - rows[row]["top1"])
+        lines.append(f"{ahead:+.2f} points against {title(row)}.")
+    return lines
