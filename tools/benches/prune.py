@@ -279,8 +279,8 @@ def write_page(world: World) -> str:
     lines = heading("Pruning, measured", "make bench ONLY=prune", "edgekit", "tensorflow", "keras", "ai-edge-litert")
     n = next((found["n"] for found in rows.values()), 0)
     lines += [
-        "The net of [train.md](train.md)'s row `float`, pruned and trained on; the same pictures, split and seed; judged",
-        f"on the {n} pictures held out, through the board's own preprocessing and interpreter. Distilled: following the",
+        "The net of [train.md](train.md)'s row `float`, pruned and trained on; the same pictures, split and seed;",
+        f"judged on the {n} held out, through the board's own preprocessing and interpreter. Distilled: following the",
         "net as it was before. ms: XNNPACK, one thread, all rows in one run. Instructions: callgrind, one inference.",
         "zip: the .tflite, deflated. zero: weights that are exactly zero.",
         "",
