@@ -44,8 +44,8 @@ def parser() -> argparse.ArgumentParser:
     _add_check(verbs.add_parser("check", help="prove the model on every delegate, each in a process of its own"))
     _add_bench(verbs.add_parser("bench", help="how fast this board is, by delegate and threads"))
     _add_capture(verbs.add_parser("capture", help="keep diverse pictures of this camera, for calibration and training"))
-    _add_install(verbs.add_parser("install", help="check a bundle, prove it in a child, and make it current"))
-    _add_slots(verbs.add_parser("rollback", help="go back to the release that served before"))
+    _add_install(verbs.add_parser("install", help="take a model or a runtime: check it, prove it, make it current"))
+    _add_rollback(verbs.add_parser("rollback", help="go back to the release that served before"))
     _add_enroll(verbs.add_parser("enroll", help="become a member of a fleet with a one-time token"))
     return top
 
@@ -68,8 +68,14 @@ def _add_status(status: argparse.ArgumentParser) -> None:
 
 
 def _add_install(install: argparse.ArgumentParser) -> None:
-    install.add_argument("bundle", metavar="BUNDLE", help="the .edgekit file; its .minisig lies beside it")
+    install.add_argument("bundle", metavar="FILE", help="a bundle or a runtime release; its .minisig lies beside it")
+    install.add_argument("--within", type=float, metavar="S", help="how long a runtime's trial may take (300 s)")
     _add_slots(install)
+
+
+def _add_rollback(rollback: argparse.ArgumentParser) -> None:
+    rollback.add_argument("--runtime", action="store_true", help="the runtime, and not the model")
+    _add_slots(rollback)
 
 
 def _add_slots(verb: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""The verbs `install` and `rollback`: the slots, with a self-test before each switch."""
+"""The verbs `install` and `rollback`: the slots, with a self-test before each switch.
+
+A runtime release goes through slots of its own: `edgekit_device.runtimes`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from edgekit_device.bundle import trusted_keys
 from edgekit_device.contract.errors import DanglingSlotError, UsageError
 from edgekit_device.diagnosis.installation import KEYS, SLOTS
 from edgekit_device.epoch import floor
+from edgekit_device.runtimes.release import is_runtime
+from edgekit_device.runtimes.verb import install_runtime, roll_back_runtime
 from edgekit_device.selftest import self_test
 from edgekit_device.status_file import look_up
 from edgekit_device.verdicts import COMMITTED, PENDING, REJECTED, read_verdicts
@@ -35,7 +40,7 @@ class _Trial:
 
 
 def install(args: argparse.Namespace) -> int:
-    """Check a bundle, prove it in a child, and make it current.
+    """Check a bundle, prove it in a child, and make it current; the same for a runtime release.
 
     Returns:
         0.
@@ -43,6 +48,8 @@ def install(args: argparse.Namespace) -> int:
     Raises:
         EdgeKitError: Named by its class; what was current still is.
     """
+    if is_runtime(Path(args.bundle)):
+        return install_runtime(args, _place(args), _keys(args))
     trial = _Trial()
     slot = slots.install(_place(args), Path(args.bundle), _keys(args), trial=trial, force=args.force)
     return _say(args, slot, trial.found)
@@ -57,6 +64,8 @@ def rollback(args: argparse.Namespace) -> int:
     Raises:
         EdgeKitError: Named by its class; what was current still is.
     """
+    if args.runtime:
+        return roll_back_runtime(args, _place(args))
     trial = _Trial()
     slot = slots.rollback(_place(args), keys=_keys(args), trial=trial, force=args.force)
     return _say(args, slot, trial.found)

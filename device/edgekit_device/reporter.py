@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgekit_device.contract.desired import Desired, Watch
     from edgekit_device.housekeeping import Housekeeping
-    from edgekit_device.publish.outlet import Outlet
+    from edgekit_device.publish.outlet import Outlet, OutletState
 
 
 _LINKS_S = 1.0
@@ -77,6 +77,10 @@ class Reporter:
             self._reported = document
             for outlet in self.outlets:
                 outlet.send(REPORTED, document)
+
+    def links(self) -> list[OutletState]:
+        """How each way out stands."""
+        return [outlet.state() for outlet in self.outlets]
 
     def tell_links(self, now_s: float) -> None:
         """Say on the terminal when a way out closes or opens; looked at once a second."""

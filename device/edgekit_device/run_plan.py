@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgekit_device.bundle import Bundle
     from edgekit_device.ground import Ground
     from edgekit_device.preview_address import PreviewAddress
+    from edgekit_device.runtimes.following import RuntimeWatch
     from edgekit_device.sources.frame import SourceOptions
 
 
@@ -27,6 +28,7 @@ class RunPlan:
         seconds: Stop after that long; None runs until told.
         endless: The source is a device: when it cannot be opened, keep trying.
         ground: The releases that are followed; None for a bundle that is run by hand.
+        runtime: The runtime's own trial; None for a run that the launcher did not start.
     """
 
     bundle: Bundle
@@ -46,3 +48,4 @@ class RunPlan:
     preview: PreviewAddress | None = None
     mode: str = "throughput"
     ground: Ground | None = None
+    runtime: RuntimeWatch | None = None

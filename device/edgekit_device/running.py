@@ -24,6 +24,7 @@ from edgekit_device.model_wheels import installed_model
 from edgekit_device.notify import Notifier
 from edgekit_device.preview_address import preview_address
 from edgekit_device.run_plan import RunPlan
+from edgekit_device.runtimes.following import RuntimeWatch
 from edgekit_device.settings import DeviceSettings, load_settings
 from edgekit_device.sources import check_source, is_device
 from edgekit_device.sources.frame import SourceOptions
@@ -220,6 +221,9 @@ def run(args: argparse.Namespace) -> int:
         state_dir=state_folder(args),
         preview=preview,
         ground=ground,
+        runtime=RuntimeWatch.from_environment(
+            board_path(Path(args.root), "/opt/edgekit"), publishes=bool(settings.broker), now_s=time.monotonic()
+        ),
     )
     if preview:
         _say(f"preview at {preview.url}")

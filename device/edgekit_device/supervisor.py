@@ -93,7 +93,8 @@ class Supervisor(Exchange):
         """The status document as it stands now."""
         delegate = self._ready["delegate"] if self._ready else None
         update = self._updates.trouble if self._updates else None
-        parts = (self._trouble, self.camera.trouble, self.ladder.reason, update)
+        runtime = self.plan.runtime.trouble if self.plan.runtime else None
+        parts = (self._trouble, self.camera.trouble, self.ladder.reason, update, runtime)
         reason = "; ".join(part for part in parts if part) or None
         return self.reporter.status(state, delegate, reason)
 
@@ -107,6 +108,8 @@ class Supervisor(Exchange):
         document = self.wishes.reported(who.boot, who.bundle_id, delegate, self._trouble)
         if self._updates and self._updates.state:
             document = replace(document, extra={"trial": self._updates.state})
+        if self.plan.runtime is not None:
+            document = replace(document, runtime=self.plan.runtime.runtime or None)
         self.reporter.reported(document.to_bytes())
 
     def _listen(self, now_s: float, due_s: float) -> float:
@@ -123,6 +126,8 @@ class Supervisor(Exchange):
     def _publish_window(self, window: dict[str, Any]) -> None:
         pids = [os.getpid()] + ([self._worker.pid] if self._worker else [])
         self.reporter.reading(window, self._ready or {}, pids, now=self._now, ladder_reason=self.ladder.reason)
+        if self.plan.runtime is not None:
+            self.plan.runtime.made(self.reporter.spoken - 1, window["window_s"], window["fps"])
         self._window_began_s = time.monotonic()
 
     def _empty_window(self) -> dict[str, Any]:
@@ -397,6 +402,7 @@ class Supervisor(Exchange):
                 if self._exit is None:
                     self._watch(now)
                 self._tick_updates(now)
+                self._tick_runtime(now)
                 pace_s = self._ready["pace_s"] if self._ready else 0.0
                 self.reporter.house.beat(now, self._worker.look() if self._worker else None, pace_s)
                 self.reporter.tell_links(now)
@@ -410,8 +416,22 @@ class Supervisor(Exchange):
             self._keeper.close()
             if self._updates is not None:
                 self._updates.close()
+            if self.plan.runtime is not None:
+                self.plan.runtime.close()
             self.reporter.close(self.status("stopped"))
         return self._exit or 0
+
+    def _tick_runtime(self, now_s: float) -> None:
+        """Judge the runtime that runs; end when another one is to run, and the launcher starts that."""
+        watch = self.plan.runtime
+        if watch is None:
+            return
+        said = watch.tick(now_s, self.reporter.links)
+        for kind, reason in said:
+            self.event(kind, reason)
+        if said:
+            self._announce()
+        self.stopping = self.stopping or watch.leaving is not None
 
     def _last_reading(self) -> None:
         """The window that is still open, so that a short run is reported whole.

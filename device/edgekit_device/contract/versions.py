@@ -62,7 +62,7 @@ def advise(
         return Advice(
             REFUSE,
             f"the board runs edgekit-device {board} (schema {spoken}), and edgekit {host} (schema {host_schema}) does"
-            " not know; upgrade this host: pip install --upgrade edgekit",
+            " not know it; upgrade this host: pip install --upgrade edgekit",
         )
     runs = there if kept and there is not None else here  # What the bundle will run on in the end.
     if (least is not None and numbers(least) > runs) or (least_schema is not None and least_schema > host_schema):

@@ -39,15 +39,19 @@ def status(args: argparse.Namespace) -> int:
         0 when one is alive, else 1.
     """
     from edgekit_device.installing import installed, installed_line
+    from edgekit_device.runtimes.verb import runtime_line, runtime_state
 
     found, slots = look_up(_root(args)), installed(_root(args))
+    runtime = runtime_state(_root(args))
     if args.json:
         path = None if found.path is None else str(found.path)
         age_s = None if found.age_s is None else round(found.age_s, 1)
-        _print_json({"alive": found.alive, "path": path, "age_s": age_s, "slots": slots, **found.document})
+        _print_json(
+            {"alive": found.alive, "path": path, "age_s": age_s, "slots": slots, "runtime": runtime, **found.document}
+        )
     else:
-        line = installed_line(slots)
-        print("\n".join(status_lines(found, args.root) + ([line] if line else [])))
+        lines = [line for line in (installed_line(slots), runtime_line(runtime)) if line]
+        print("\n".join(status_lines(found, args.root) + lines))
     return 0 if found.alive else 1
 
 

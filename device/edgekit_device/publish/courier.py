@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit_device import health
+from edgekit_device.contract.ack import Ack
 from edgekit_device.contract.documents import dump
 from edgekit_device.contract.dropped import stamp
 from edgekit_device.publish.clockwork import Clockwork
@@ -25,7 +26,7 @@ from edgekit_device.publish.messages import Key, Limits, Message
 from edgekit_device.publish.outlet import Notice
 
 if TYPE_CHECKING:
-    from edgekit_device.contract.ack import Ack
+    from edgekit_device.contract.ack import Ranges
     from edgekit_device.contract.topics import Kind
 
 _TICK_S = 0.5
@@ -53,6 +54,7 @@ class Courier:
         self._clock = Clockwork(clock)
         self._delivery = Delivery(limits)
         self._dropped = Dropped(boot)
+        self._boot, self._stored = boot, Ack({})
         self._notices: collections.deque[Notice] = collections.deque(maxlen=100)
         self._keeper = (
             Keeper(folder, self._delivery, self._dropped, self._lock, self._clock, self.note) if folder else None
@@ -97,6 +99,12 @@ class Courier:
         """(acknowledged by the broker, waiting, lost)."""
         with self._lock:
             return self._delivery.sent, self._delivery.waiting, self._dropped.count
+
+    @property
+    def stored(self) -> Ranges:
+        """Numbers of this start's messages that collectors have committed."""
+        with self._lock:
+            return self._stored.stored.get(self._boot, ())
 
     @property
     def pressing(self) -> bool:
@@ -157,6 +165,7 @@ class Courier:
     def acknowledge(self, ack: Ack) -> None:
         """Collectors have stored what it names."""
         with self._lock:
+            self._stored = self._stored.union(Ack({b: r for b, r in ack.stored.items() if b == self._boot}))
             finished = self._delivery.acknowledge(ack, time.monotonic())
             self._dropped.heard(ack)
             if self._keeper is not None:

@@ -111,7 +111,7 @@ class Mqtt:
 
     def state(self) -> OutletState:
         """How publishing stands."""
-        return OutletState(self._connected, self._reason, *self._courier.counts())
+        return OutletState(self._connected, self._reason, *self._courier.counts(), self._courier.stored)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has everything that is in memory; False if it was not in time."""

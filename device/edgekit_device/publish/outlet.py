@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from edgekit_device.contract.ack import Ranges
     from edgekit_device.contract.desired import Desired, Watch
     from edgekit_device.contract.topics import Kind
 
@@ -19,6 +20,7 @@ class OutletState(NamedTuple):
         sent: Messages handed over and, on MQTT, acknowledged by the broker.
         waiting: Messages that the broker does not have, in memory and on disk.
         lost: Messages given up because neither memory nor disk had room.
+        stored: Numbers of this start's messages that a collector has committed.
     """
 
     connected: bool
@@ -26,6 +28,11 @@ class OutletState(NamedTuple):
     sent: int
     waiting: int
     lost: int
+    stored: Ranges = ()
+
+    def has_stored(self, seq: int) -> bool:
+        """Whether a collector has committed the message of this start with that number."""
+        return any(low <= seq <= high for low, high in self.stored)
 
 
 class Notice(NamedTuple):

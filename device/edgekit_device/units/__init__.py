@@ -9,7 +9,7 @@ from edgekit_device.contract.errors import UsageError
 
 NAME = "edgekit-device.service"
 USER = "edgekit"
-COMMAND = Path("/opt/edgekit/venv/bin/edgekit-device")
+COMMAND = Path("/opt/edgekit/launch")
 
 
 def unit_text(command: Path = COMMAND, user: str = USER) -> str:
@@ -19,7 +19,7 @@ def unit_text(command: Path = COMMAND, user: str = USER) -> str:
     board without its camera waits for as long as it takes.
 
     Args:
-        command: The installed ``edgekit-device``, absolute.
+        command: The launcher (`edgekit_device.runtimes`), absolute.
         user: Who runs it; the groups that may open cameras are given by the unit.
 
     Raises:
