@@ -55,7 +55,7 @@ def test_another_schema_is_refused_by_name(document, schema) -> None:
 def test_a_field_of_another_type_is_refused_by_a_named_error(document, wrong) -> None:
     name, data = document
     values = json.loads(data)
-    texts = {"reason", "bundle", "runtime", "force"}  # A text of another kind is no other type.
+    texts = {"reason", "bundle", "runtime", "force", "kind"}  # A text of another kind is no other type.
     for field in values.keys() - texts:
         with pytest.raises(ContractError):
             READERS[name](json.dumps({**values, field: wrong}).encode())

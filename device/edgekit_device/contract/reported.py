@@ -89,6 +89,7 @@ class Reported:
         update: The last update of the bundle that was asked for; None while none was.
         runtime: ``NAME-VERSION`` of the runtime release that runs; None where it is not one.
         runtime_update: The same as `update` for a runtime release.
+        kind: Of hardware, such as ``pi5`` or ``x86-64``; None where it is not known.
     """
 
     boot: str
@@ -102,6 +103,7 @@ class Reported:
     update: Update | None = None
     runtime: str | None = None
     runtime_update: Update | None = None
+    kind: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
@@ -137,6 +139,7 @@ class Reported:
             update=_update(read, "update"),
             runtime=read_bundle(read, "runtime"),
             runtime_update=_update(read, "runtime_update"),
+            kind=read_word(read, "kind"),
             extra={key: value for key, value in values.items() if key not in known},
         )
 

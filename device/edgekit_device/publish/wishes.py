@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgekit_device.board_kind import own_kind
 from edgekit_device.contract.desired import WATCH_S, Desired, Watch
 from edgekit_device.contract.reported import Reported
 
@@ -72,4 +73,4 @@ class Wishes:
             reason: Trouble in words.
         """
         health = "serving" if delegate else "trouble" if reason else "starting"
-        return Reported(boot, bundle, health, reason, self.settled_s, refused=self.refused(bundle))
+        return Reported(boot, bundle, health, reason, self.settled_s, refused=self.refused(bundle), kind=own_kind())

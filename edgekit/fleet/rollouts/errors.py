@@ -9,6 +9,14 @@ class RolloutError(EdgeKitError):
     """A rollout cannot be begun, or cannot do what was asked of it."""
 
 
+class LeaseLostError(RolloutError):
+    """Another engine holds the lease, or somebody wrote since this one read: what it decided is void."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"rollout {number} moved on meanwhile; ask again")
+        self.number = number
+
+
 class RolloutStateError(RolloutError):
     """The rollout is in no state to do this."""
 
