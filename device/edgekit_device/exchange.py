@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgekit_device.ladder import Ladder
+from edgekit_device.ota.bundles import BundleGoal
+from edgekit_device.ota.follower import Follower
 from edgekit_device.worker_process import WorkerProcess, WorkerSetup
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Exchange:
     reporter: Reporter
     _keeper: RungKeeper
     _updates: Updates | None
+    _follower: Follower | None
     _worker: WorkerProcess | None
     _ready: dict[str, Any] | None
     _now: dict[str, Any]
@@ -40,6 +43,9 @@ class Exchange:
         raise NotImplementedError
 
     def _publish_window(self, window: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _report_state(self) -> None:
         raise NotImplementedError
 
     def _announce(self) -> None:
@@ -116,7 +122,19 @@ class Exchange:
         if self._updates is not None:
             self._updates.serves(release)
 
+    def _follow(self, plan: RunPlan) -> Follower | None:
+        if plan.ground is None:
+            return None
+        goal = BundleGoal(plan.ground.root, lambda: self.reporter.who.bundle_id)
+        return Follower(goal, plan.root, plan.updates, self.event)
+
     def _tick_updates(self, now_s: float) -> None:
+        follower = self._follower
+        if follower is not None:
+            said = follower.update
+            follower.tick(now_s)
+            if follower.update != said:
+                self._report_state()
         updates = self._updates
         if updates is None:
             return

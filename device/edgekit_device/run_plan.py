@@ -29,6 +29,8 @@ class RunPlan:
         endless: The source is a device: when it cannot be opened, keep trying.
         ground: The releases that are followed; None for a bundle that is run by hand.
         runtime: The runtime's own trial; None for a run that the launcher did not start.
+        root: Folder that stands for the board's ``/``.
+        updates: Address of the fleet's repository; None for no updates over the air.
     """
 
     bundle: Bundle
@@ -49,3 +51,5 @@ class RunPlan:
     mode: str = "throughput"
     ground: Ground | None = None
     runtime: RuntimeWatch | None = None
+    root: Path = Path("/")
+    updates: str | None = None

@@ -224,6 +224,8 @@ def run(args: argparse.Namespace) -> int:
         runtime=RuntimeWatch.from_environment(
             board_path(Path(args.root), "/opt/edgekit"), publishes=bool(settings.broker), now_s=time.monotonic()
         ),
+        root=Path(args.root),
+        updates=settings.updates,
     )
     if preview:
         _say(f"preview at {preview.url}")

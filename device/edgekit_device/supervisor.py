@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit_device.camera_state import STALLED, CameraState
 from edgekit_device.choice import fingerprint, keep_choice, load_choice
+from edgekit_device.contract.desired import Desired
 from edgekit_device.contract.telemetry import STEPS
 from edgekit_device.exchange import Exchange
 from edgekit_device.ground import Release
@@ -58,6 +59,7 @@ class Supervisor(Exchange):
         self._take_up(plan, ladder)
         serving = Release(plan.bundle, plan.bundle_data, plan.bundle_path)
         self._updates = Updates(plan.ground, self, serving) if plan.ground else None
+        self._follower = self._follow(plan)
         self.stopping = False
         self._worker: WorkerProcess | None = None
         self._ready: dict[str, Any] | None = None
@@ -105,7 +107,8 @@ class Supervisor(Exchange):
     def _report_state(self) -> None:
         who = self.reporter.who
         delegate = self._ready["delegate"] if self._ready else None
-        document = self.wishes.reported(who.boot, who.bundle_id, delegate, self._trouble)
+        update = self._follower.update if self._follower else None
+        document = self.wishes.reported(who.boot, who.bundle_id, delegate, self._trouble, update)
         if self._updates and self._updates.state:
             document = replace(document, extra={"trial": self._updates.state})
         if self.plan.runtime is not None:
@@ -116,6 +119,8 @@ class Supervisor(Exchange):
         """Do what the host asks for, say what the publishers want said. Returns when the next Reading is due."""
         for wish in self.reporter.listen():
             self.wishes.hear(wish, now_s)
+            if self._follower and isinstance(wish, Desired):
+                self._follower.hear(wish, now_s)
             self._report_state()
         return min(due_s, now_s + self.wishes.interval_s(now_s))
 
@@ -418,6 +423,8 @@ class Supervisor(Exchange):
                 self._updates.close()
             if self.plan.runtime is not None:
                 self.plan.runtime.close()
+            if self._follower is not None:
+                self._follower.close()
             self.reporter.close(self.status("stopped"))
         return self._exit or 0
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from edgekit_device import slots
 from edgekit_device.bundle import MAX_SIGNATURE_BYTES, open_signed, trusted_keys
-from edgekit_device.contract.errors import EdgeKitError, SlotBusyError, SlotError
+from edgekit_device.contract.errors import EdgeKitError, SlotBusyError, SlotDiskError, SlotError, SlotFullError
 from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES
 from edgekit_device.diagnosis.installation import KEYS, SLOTS
 from edgekit_device.disk import discard, make_folders
@@ -41,7 +41,8 @@ def enter_bundle(order: dict[str, Any], say: Say, trial: slots.Trial | None = No
     """Fetch a bundle with its signature, prove it, and make it current; the service tries it from there on.
 
     Args:
-        order: ``root``, ``url``, ``name``, and what `Limits` holds as ``limits``; ``force`` tries what was rejected.
+        order: ``root``, ``url``, ``name``, and what `Limits` holds as ``limits``; ``force`` tries what was rejected,
+            ``held`` only switches to what the board has.
         say: Told how far it is.
         trial: The proof; the golden self-test by default.
 
@@ -49,6 +50,10 @@ def enter_bundle(order: dict[str, Any], say: Say, trial: slots.Trial | None = No
         EdgeKitError: Its class says why not; what served still does.
     """
     root, name = Path(order["root"]), order["name"]
+    if order.get("held"):
+        # What a board still holds may always be entered again, whoever can be reached.
+        slots.switch(root / SLOTS, name)
+        return
     keys = trusted_keys(None, board_keys=root / KEYS)
     depot = Depot(root, order["url"], Limits(**order.get("limits") or {}))
     depot.refresh()
@@ -95,10 +100,16 @@ def _meter(say: Say, length: int) -> Callable[[int], None]:
 
 
 def refused(error: EdgeKitError) -> dict[str, Any]:
-    """What to say of an error: its name, its words, and whether time alone may mend it."""
-    passing = isinstance(error, SlotBusyError) or (isinstance(error, OverTheAirError) and error.passing)
-    full = type(error).__name__ in ("SlotFullError", "SlotDiskError")
-    return {"end": "refused", "error": type(error).__name__, "reason": str(error)[:1000], "passing": passing or full}
+    """What to say of an error: its name, its words, and whether time alone may mend it or somebody is behind it."""
+    own = error if isinstance(error, OverTheAirError) else None
+    passing = own.passing if own else isinstance(error, SlotBusyError | SlotFullError | SlotDiskError)
+    return {
+        "end": "refused",
+        "error": type(error).__name__,
+        "reason": str(error)[:1000],
+        "passing": passing,
+        "suspect": own is not None and not passing,
+    }
 
 
 def main() -> int:

@@ -11,10 +11,12 @@ from edgekit_device.contract.reported import Reported
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgekit_device.contract.reported import Update
+
 _NOT_LIVE = "this version takes it from device.toml or the bundle only"
 _UNKNOWN = "this version does not know it"
 _MOST_NAMED = 32
-_NO_UPDATES = "this board does not update over the air yet; flash it"
+_NO_UPDATES = "this run does not update over the air: it follows no slots; flash the board"
 _NO_RUNTIMES = "this board does not change its runtime over the air yet"
 
 
@@ -48,22 +50,33 @@ class Wishes:
         """Seconds between Readings when nobody watches."""
         return self._own_s if self._desired.interval_s is None else self._desired.interval_s
 
-    def refused(self, bundle: str | None) -> Mapping[str, str]:
+    def refused(self, bundle: str | None, update: Update | None = None) -> Mapping[str, str]:
         """What of `desired` this board does not follow, and why.
 
         Args:
             bundle: What runs.
+            update: How far the board is with the bundle; None where it follows none.
         """
         wanted = self._desired
         found = {key: _NOT_LIVE for key in ("thresholds", "region") if getattr(wanted, key) is not None}
         found |= dict.fromkeys(sorted(wanted.extra)[:_MOST_NAMED], _UNKNOWN)
         if wanted.bundle is not None and wanted.bundle != bundle:
-            found["bundle"] = _NO_UPDATES
+            if update is None:
+                found["bundle"] = _NO_UPDATES
+            elif update.state in ("refused", "rolled_back"):
+                found["bundle"] = update.reason or update.state
         if wanted.runtime is not None:
             found["runtime"] = _NO_RUNTIMES
         return found
 
-    def reported(self, boot: str, bundle: str | None, delegate: str | None, reason: str | None) -> Reported:
+    def reported(
+        self,
+        boot: str,
+        bundle: str | None,
+        delegate: str | None,
+        reason: str | None,
+        update: Update | None = None,
+    ) -> Reported:
         """The document that answers `desired`.
 
         Args:
@@ -71,6 +84,9 @@ class Wishes:
             bundle: What runs.
             delegate: The rung that serves; None before it does.
             reason: Trouble in words.
+            update: How far the board is with the bundle that is asked for.
         """
         health = "serving" if delegate else "trouble" if reason else "starting"
-        return Reported(boot, bundle, health, reason, self.settled_s, refused=self.refused(bundle), kind=own_kind())
+        refused = self.refused(bundle, update)
+        kind = own_kind()
+        return Reported(boot, bundle, health, reason, self.settled_s, refused=refused, update=update, kind=kind)
