@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgekit.pipeline import bundle, convert, flash, verify
     from edgekit.report_run import report
     from edgekit.reporting.bench import bench
+    from edgekit.runtime_making import runtime_release
     from edgekit.training_run import train
     from edgekit.weight_report import study
 
@@ -33,6 +34,7 @@ __all__ = [
     "evaluate",
     "flash",
     "report",
+    "runtime_release",
     "study",
     "train",
     "verify",
@@ -43,6 +45,7 @@ _HOMES = dict.fromkeys(("bundle", "convert", "flash", "verify"), "pipeline") | {
     "blame": "diagnosis",
     "check_calibration": "calibration_check",
     "report": "report_run",
+    "runtime_release": "runtime_making",
     "study": "weight_report",
     "compress": "compressing",
     "demo": "demonstration",

@@ -36,6 +36,7 @@ COMPOSERS = {
     "weight_report",
     "training_run",
     "run_writing",
+    "runtime_making",
     "compressing",
     "teachers",
     "cli",

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from edgekit.bundling.writing import Signer
 
 LEAST_LAUNCHER = 1
-_SYSTEMS_OWN = ("numpy", "opencv-python-headless", "opencv-python")
-"""What a board with picamera2 takes from apt: pip's numpy breaks it."""
 
 
 class WheelMissingError(BundlingError, ValueError):
@@ -54,7 +52,8 @@ class RuntimePlan:
         folder: Wheels, for as many Pythons and machines as you like, in folders of their own or not.
         python: Such as ``3.11``.
         machine: Such as ``aarch64``.
-        system_site_packages: For boards that take numpy and OpenCV from apt: those wheels are then left out.
+        system: Packages that the boards take from their own system, such as numpy: those wheels are left out.
+        system_site_packages: Whether the environment sees the system's packages, as one that `edgekit flash` made does.
         version: ``N.N.N``; that of edgekit-device by default.
         name: Of the release.
         security_epoch: The only floor against downgrade.
@@ -63,6 +62,7 @@ class RuntimePlan:
     folder: Path
     python: str
     machine: str
+    system: frozenset[str] = frozenset()
     system_site_packages: bool = True
     version: str | None = None
     name: str = "runtime"
@@ -129,8 +129,7 @@ def choose_wheels(plan: RuntimePlan) -> dict[str, Path]:
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(plan.folder.rglob("*.whl")):
         package, version = wheel_of(path.name)
-        left_out = plan.system_site_packages and package in _SYSTEMS_OWN
-        if fits(path.name, plan.python, plan.machine) and not left_out:
+        if fits(path.name, plan.python, plan.machine) and package not in plan.system:
             found.setdefault(package, {})[version] = path
     for package, versions in found.items():
         if len(versions) > 1:

@@ -26,6 +26,7 @@ from edgekit.cli import (
     report,
     train,
     verify,
+    wheels,
 )
 from edgekit.errors import EdgeKitError
 
@@ -50,6 +51,7 @@ app.command(help=inspect.HELP)(inspect.inspect)
 app.add_typer(keys.app, name="keys", help=keys.HELP)
 app.command(help=bundle.HELP)(bundle.bundle)
 app.command(help=flash.HELP)(flash.flash)
+app.add_typer(wheels.app, name="wheels", help=wheels.HELP)
 app.add_typer(doctor.app, name="doctor", help=doctor.HELP)
 app.add_typer(fleet.app, name="fleet", help=fleet.HELP)
 

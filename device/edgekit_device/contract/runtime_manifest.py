@@ -21,6 +21,8 @@ MAX_WHEELS = 64
 DEVICE = "edgekit-device"
 INSTALLER = "pip"
 """The wheel that puts the others in place; it is not installed itself."""
+SYSTEMS_OWN = {"numpy": "numpy", "opencv-python-headless": "cv2"}
+"""Packages that pip must not bring to a board with picamera2, and the folder that each installs."""
 _PYTHON = re.compile(r"3\.(0|[1-9][0-9])", re.ASCII)
 _MACHINE = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -40,7 +42,7 @@ class RuntimeManifest:
         version: ``N.N.N`` of the release.
         python: The minor version of Python that it is for, such as ``3.11``.
         machine: As `platform.machine()` says, such as ``aarch64``.
-        system_site_packages: Whether it counts on the system's own packages, as picamera2 needs them.
+        system_site_packages: Whether its environment sees the system's own packages, as picamera2 needs them.
         wheels: Size and digest by file name; pip's is among them.
         name: Name of the release.
         launcher: The least version of the launcher that it needs.
@@ -77,6 +79,11 @@ class RuntimeManifest:
     def installer(self) -> str:
         """File name of pip's wheel."""
         return next(wheel for wheel in self.wheels if wheel_of(wheel)[0] == INSTALLER)
+
+    @property
+    def brings(self) -> frozenset[str]:
+        """Which of the packages it brings that a board may have to take from its system, for picamera2's sake."""
+        return frozenset(name for name, _ in map(wheel_of, self.wheels) if name in SYSTEMS_OWN)
 
     def to_bytes(self) -> bytes:
         """The document as it is signed."""

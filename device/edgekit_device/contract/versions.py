@@ -36,6 +36,11 @@ def numbers(version: str) -> tuple[int, int, int]:
     return major, minor, patch
 
 
+def _step(version: tuple[int, int, int]) -> tuple[int, ...]:
+    """What may not be newer on the board: the first number, and before 1.0 the second one, too."""
+    return version[:1] if version[0] else version[:2]
+
+
 def advise(
     host: str,
     board: str | None,
@@ -58,7 +63,7 @@ def advise(
     here, there = numbers(host), None if board is None else numbers(board)
     spoken = host_schema if board_schema is None else board_schema
     kept = there is not None and (there > here or spoken > host_schema)
-    if kept and (spoken > host_schema or (there or here)[0] > here[0]):
+    if kept and (spoken > host_schema or _step(there or here) > _step(here)):
         return Advice(
             REFUSE,
             f"the board runs edgekit-device {board} (schema {spoken}), and edgekit {host} (schema {host_schema}) does"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgekit_device.contract.errors import SlotFullError
 from edgekit_device.contract.runtime_errors import RuntimeBuildError, RuntimeProofError
-from edgekit_device.contract.runtime_manifest import INSTALLER, wheel_of
+from edgekit_device.contract.runtime_manifest import INSTALLER, SYSTEMS_OWN, wheel_of
 from edgekit_device.disk import Disk, discard, make_folders, sync_folder, write_new
 from edgekit_device.runtimes.release import RuntimeRelease
 
@@ -83,6 +83,12 @@ def build(
     prove(name, venv, proof_s)
     discard(wheels, disk)
     make_durable(folder, disk)
+
+
+def own_packages(prefix: Path = Path(sys.prefix)) -> frozenset[str]:
+    """Which of numpy and OpenCV an environment has of its own."""
+    sites = list((prefix / "lib").glob("python3.*/site-packages"))
+    return frozenset(name for name, folder in SYSTEMS_OWN.items() if any((site / folder).is_dir() for site in sites))
 
 
 def needed_bytes(release: RuntimeRelease) -> int:

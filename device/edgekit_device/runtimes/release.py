@@ -88,13 +88,27 @@ def parse_runtime(data: bytes, path: str, key_id: str) -> RuntimeRelease:
     return RuntimeRelease(manifest, entries, hashlib.sha256(data).hexdigest(), key_id)
 
 
-def check_fit(manifest: RuntimeManifest, *, system_site_packages: bool, launches: int) -> None:
+@dataclass(frozen=True)
+class Ground:
+    """What a board offers a release.
+
+    Attributes:
+        launches: Version of the launcher that lies on it.
+        system_site_packages: Whether its first runtime sees the system's packages.
+        own: Which of numpy and OpenCV that runtime has of its own, by package.
+    """
+
+    launches: int
+    system_site_packages: bool
+    own: frozenset[str]
+
+
+def check_fit(manifest: RuntimeManifest, ground: Ground) -> None:
     """Refuse a release that this board cannot run; pure but for what this machine is.
 
     Args:
         manifest: Of the release.
-        system_site_packages: Whether the board's own runtime counts on the system's packages.
-        launches: Version of the launcher that lies on the board.
+        ground: What the board offers.
 
     Raises:
         RuntimeUnfitError: Another Python, machine or kind of environment, or a newer launcher.
@@ -103,10 +117,15 @@ def check_fit(manifest: RuntimeManifest, *, system_site_packages: bool, launches
     if (manifest.python, manifest.machine) != (python, platform.machine()):
         here = f"Python {python} on {platform.machine()}"
         raise RuntimeUnfitError(name, f"it is built for Python {manifest.python} on {manifest.machine}, this is {here}")
-    if manifest.system_site_packages != system_site_packages:
-        mine = "the system's numpy and OpenCV" if system_site_packages else "packages of its own"
-        raise RuntimeUnfitError(name, f"this board's runtime uses {mine}, and the release does not")
-    if manifest.launcher > launches:
-        raise RuntimeUnfitError(
-            name, f"it needs launcher {manifest.launcher}, this has {launches}; flash the board again"
-        )
+    if manifest.system_site_packages != ground.system_site_packages:
+        mine = "sees the system's packages" if ground.system_site_packages else "has packages of its own only"
+        raise RuntimeUnfitError(name, f"this board's runtime {mine}, and the release is of the other kind")
+    for package in sorted(manifest.brings ^ ground.own):
+        if package in manifest.brings:
+            problem = f"it brings {package}, and this board takes it from its system"
+        else:
+            problem = f"it counts on the system's {package}, and this board's runtime has its own"
+        raise RuntimeUnfitError(name, problem)
+    if manifest.launcher > ground.launches:
+        problem = f"it needs launcher {manifest.launcher}, this has {ground.launches}; flash the board again"
+        raise RuntimeUnfitError(name, problem)

@@ -30,10 +30,10 @@ from edgekit_device.contract.runtime_errors import RejectedRuntimeError, Runtime
 from edgekit_device.disk import REAL_DISK, Disk, discard, make_folders, replace_file
 from edgekit_device.releases import ROOT
 from edgekit_device.runtimes import launcher
-from edgekit_device.runtimes.building import build, has_system_packages, needed_bytes, prove
+from edgekit_device.runtimes.building import build, has_system_packages, needed_bytes, own_packages, prove
 from edgekit_device.runtimes.holding import LAUNCH, MARK, held, mark_of, standing
 from edgekit_device.runtimes.launcher import COMMITTED, PENDING, REJECTED, WITHIN_S
-from edgekit_device.runtimes.release import RuntimeRelease, check_fit, open_runtime
+from edgekit_device.runtimes.release import Ground, RuntimeRelease, check_fit, open_runtime
 
 __all__ = ["LAUNCH", "MARK", "MAX_RUNTIMES", "held", "install", "recover", "rollback", "standing"]
 
@@ -138,10 +138,9 @@ def _check(home: Path, release: RuntimeRelease, *, force: bool) -> None:
         raise RuntimeUnfitError(name, problem) from cause
     found = _VERSION.search(text)
     base = home / launcher.BASE
+    prefix = base if base.exists() else Path(sys.prefix)
     check_fit(
-        release.manifest,
-        system_site_packages=has_system_packages(base) if base.exists() else has_system_packages(),
-        launches=int(found[1]) if found else 0,
+        release.manifest, Ground(int(found[1]) if found else 0, has_system_packages(prefix), own_packages(prefix))
     )
     least = _floor(home)
     if release.manifest.security_epoch < least:
