@@ -24,6 +24,7 @@ GATES = {
     "A3": "tools.gates.a3",
     "A7": "tools.gates.a7",
     "A8": "tools.gates.a8",
+    "A9": "tools.gates.a9",
     "B1": "tools.gates.telemetry_b1",
     "B2": "tools.gates.telemetry_b2",
     "B3": "tools.gates.telemetry_b3",

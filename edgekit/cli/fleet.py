@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli import fleet_audit, fleet_trust, fleet_up, fleet_users
+from edgekit.cli import fleet_audit, fleet_rollout, fleet_trust, fleet_up, fleet_users
 from edgekit.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ app.command(help="Broker, collector, store and dashboard as one program, until C
 app.command(help="The fleet in the terminal, live: what is wrong first.")(fleet_up.top)
 app.command(help="Alerts that stand.")(fleet_up.alerts)
 app.command(help="Who did what to which board, newest first.")(fleet_audit.audit)
+app.add_typer(fleet_rollout.app, name="rollout", help="A release on many boards, a few at a time.")
 app.add_typer(fleet_users.app, name="user", help="Who may log in to the dashboard.")
 
 _Broker = Annotated[str, typer.Option(envvar="EDGEKIT_BROKER", help="mqtt://HOST:PORT, or mqtts:// for TLS.")]
@@ -159,11 +160,25 @@ def simulate(
     patience: Annotated[float, typer.Option(help="Seconds without an ack before a message is sent again.")] = 60.0,
     prefix: Annotated[str, typer.Option(help="How the boards' ids begin; two runs at once need two.")] = "board",
     seed: Annotated[int, typer.Option(help="The same seed makes the same boards.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", help="They follow rollouts: download, try, commit.")] = False,
+    repository: Annotated[
+        str | None, typer.Option(help="With --follow: fetch real bytes from http://HOST:PORT/updates/.")
+    ] = None,
+    bad: Annotated[
+        list[str] | None, typer.Option(metavar="NAME-VERSION", help="With --follow: a release that is rolled back.")
+    ] = None,
+    slow: Annotated[
+        list[str] | None, typer.Option(metavar="NAME-VERSION", help="With --follow: one that makes fewer frames.")
+    ] = None,
+    bad_share: Annotated[float, typer.Option(help="On so many of the boards.", min=0, max=1)] = 1.0,
+    trial: Annotated[float, typer.Option(help="With --follow: seconds that a release is tried.", min=0)] = 45.0,
     ledger: Annotated[Path | None, typer.Option(help="Write what was made, for comparing with a store.")] = None,
     as_json: _Json = False,
 ) -> None:
     """Run the verb; see its help."""
+    from edgekit.errors import UsageError
     from edgekit.fleet.simulated_fleet import simulate_fleet
+    from edgekit.fleet.simulated_updates import Updating
     from edgekit.fleet.simulation import CALM, Habits
     from edgekit.fleet.swarm import SwarmOptions
     from edgekit_device.publish.broker_url import parse_broker_url
@@ -171,6 +186,15 @@ def simulate(
     usual = CALM if calm else Habits()
     habits = Habits(**{**asdict(usual), "rate_hz": rate})
     shown = not as_json and sys.stderr.isatty()
+    if (repository or bad or slow) and not follow:
+        raise UsageError("--repository, --bad and --slow are for boards that follow rollouts; add --follow")
+    updating = Updating(
+        trial_s=trial,
+        bad=frozenset(bad or ()),
+        slow=frozenset(slow or ()),
+        bad_share=bad_share,
+        repository=repository.rstrip("/") + "/" if repository else None,
+    )
 
     def say(result: SwarmResult) -> None:
         if shown:
@@ -181,6 +205,7 @@ def simulate(
         parse_broker_url(broker) if broker else None,
         boards,
         habits=habits,
+        updating=updating if follow else None,
         options=SwarmOptions(seconds=seconds, wait_s=wait, patience_s=patience),
         prefix=prefix,
         seed=seed,

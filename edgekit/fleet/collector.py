@@ -23,7 +23,7 @@ from edgekit.fleet.snapshot import BoardSnapshot, FleetSnapshot, after
 from edgekit.fleet.telling import Teller
 from edgekit.fleet.voice import Voice
 from edgekit_device.contract.desired import Watch
-from edgekit_device.contract.topics import WATCH
+from edgekit_device.contract.topics import DESIRED, WATCH
 
 if TYPE_CHECKING:
     from edgekit.fleet.store import Store, Written
@@ -143,6 +143,10 @@ class Collector:
     def watch(self, board: BoardKey) -> bool:
         """Ask a board for Readings every two seconds for the next minute; False if there is no link."""
         return self._voice.publish(board, WATCH, Watch().to_bytes())
+
+    def desire(self, board: BoardKey, document: bytes) -> bool:
+        """Say what a board should run, as the database has it; False if there is no link."""
+        return self._voice.publish(board, DESIRED, document)
 
     def _forgotten(self) -> None:
         self._teller.everything_again()

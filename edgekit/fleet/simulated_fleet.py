@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.errors import SimulationError
+from edgekit.fleet.simulated_updates import Updating
 from edgekit.fleet.simulation import Habits, SimulatedBoard, ledger
 from edgekit.fleet.swarm import Swarm, SwarmOptions, SwarmResult
 
@@ -22,6 +23,7 @@ def simulate_fleet(
     boards: int,
     *,
     habits: Habits | None = None,
+    updating: Updating | None = None,
     options: SwarmOptions | None = None,
     prefix: str = "board",
     seed: int = 0,
@@ -34,6 +36,7 @@ def simulate_fleet(
         address: The broker; with None one of our own, with a collector and a store that are gone afterwards.
         boards: How many.
         habits: How they behave.
+        updating: How they take updates over the air; None takes none.
         options: How they send.
         prefix: How the boards' ids begin.
         seed: The same seed makes the same boards.
@@ -44,7 +47,10 @@ def simulate_fleet(
         SimulationError: Not everything was acknowledged in time.
     """
     options = options or SwarmOptions()
-    fleet = [SimulatedBoard(f"{prefix}-{number:05d}", habits or Habits(), seed) for number in range(boards)]
+    fleet = [
+        SimulatedBoard(f"{prefix}-{number:05d}", habits or Habits(), seed, updating=updating)
+        for number in range(boards)
+    ]
     with _somewhere(address) as there:
         result = asyncio.run(_run(there, fleet, options, progress))
     if ledger_path is not None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from edgekit.fleet.simulated_updates import SimulatedUpdate, Updating
 from edgekit_device.contract.ack import Ack
 from edgekit_device.contract.clock import utc_text
 from edgekit_device.contract.documents import SCHEMA, dump
@@ -70,6 +71,7 @@ class SimulatedBoard:
         held: Messages that no ack covers, oldest first, by boot and number.
         offline_until_s: It has no network before; monotonic.
         offset_s: Its clock is that far from the right time.
+        updating: How it takes updates; None takes none.
     """
 
     device: str
@@ -82,13 +84,22 @@ class SimulatedBoard:
     offset_s: float = 0.0
     boot: str = ""
     acked: int = 0
+    updating: Updating | None = None
 
     def __post_init__(self) -> None:
         self._random = random.Random(zlib.crc32(f"{self.seed}/{self.device}".encode()))  # noqa: S311 - not a secret.
         self._mix = [self._random.random() ** 3 for _ in _CLASSES]
+        # Numbers of its own: a fleet of a seed is the same whether it follows updates or not.
+        drawn = random.Random(zlib.crc32(f"{self.seed}/{self.device}/updates".encode()))  # noqa: S311
+        self.updates = SimulatedUpdate(self.updating, BUNDLE, drawn) if self.updating else None
         self._throttled_until_s = 0.0
         self._due: dict[str, float] = {}
-        self._template = (b"", 0.0)
+        self._template, self._drawn_for = (b"", 0.0), BUNDLE
+
+    @property
+    def bundle(self) -> str:
+        """What runs on it."""
+        return self.updates.release if self.updates else BUNDLE
 
     def start(self, now_s: float) -> None:
         """Boot for the first time; the first Reading comes at a random point of the interval."""
@@ -119,7 +130,7 @@ class SimulatedBoard:
 
     def status(self, state: str = "online", session: int | None = None, boot: str | None = None) -> Status:
         """What it says of itself; of the boot that runs if none is named."""
-        return Status(state, boot or self.boot, BUNDLE, DELEGATE, None, session)
+        return Status(state, boot or self.boot, self.bundle, DELEGATE, None, session)
 
     def _plan(self, name: str, now_s: float) -> None:
         mean_s = getattr(self.habits, f"{name}_s")
@@ -163,16 +174,17 @@ class SimulatedBoard:
         Making JSON costs more than sending it, and the generator shares the machine with what it loads.
         """
         template, until_s = self._template
-        if wall_s >= until_s or not template:
-            template = self._draw()
+        if wall_s >= until_s or not template or self._drawn_for != self.bundle:
+            template, self._drawn_for = self._draw(), self.bundle
             self._template = (template, wall_s + 10)
         return template.replace(b"@AT@", at.encode()).replace(b'"@SEQ@"', b"%d" % seq)
 
     def _draw(self) -> bytes:
         draw, window_s = self._random, 1 / self.habits.rate_hz
         hot = self.next_s < self._throttled_until_s
-        fps = (_CAMERA_FPS * 0.4 if hot else _CAMERA_FPS) + draw.uniform(-0.5, 0.0)
-        invoke = (28.0 if hot else 12.0) + draw.uniform(0, 1)
+        slow = hot or (self.updates is not None and self.updates.slow)
+        fps = (_CAMERA_FPS * 0.4 if slow else _CAMERA_FPS) + draw.uniform(-0.5, 0.0)
+        invoke = (28.0 if slow else 12.0) + draw.uniform(0, 1)
         # The mix drifts: what the camera sees in the evening is not what it saw in the morning.
         self._mix = [max(0.001, share * draw.uniform(0.9, 1.1)) for share in self._mix]
         frames, total = fps * window_s, sum(self._mix)
@@ -193,7 +205,8 @@ class SimulatedBoard:
                 "latency_ms": {
                     "preprocess": quantiles(0.4), "invoke": quantiles(invoke), "end_to_end": quantiles(invoke + 0.5),
                 },
-                "source": "synthetic", "bundle": BUNDLE, "delegate": DELEGATE, "delegate_reason": None, "threads": 4,
+                "source": "synthetic", "bundle": self.bundle,
+                "delegate": DELEGATE, "delegate_reason": None, "threads": 4,
                 "cpu_temp_c": round((82.0 if hot else 58.0) + draw.uniform(0, 3), 1),
                 "throttled_now": ["throttled"] if hot else [], "throttled_since_boot": ["throttled"] if hot else [],
                 "rss_bytes": 93_000_000 + draw.randrange(1 << 20), "load_1m": round(draw.uniform(0.8, 1.6), 2),

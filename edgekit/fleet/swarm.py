@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from edgekit.fleet.mqtt_asyncio import Connection
 from edgekit.fleet.simulation import Held, SimulatedBoard
+from edgekit.fleet.swarm_following import Follower
 from edgekit.fleet.swarm_options import SwarmOptions, SwarmResult
 from edgekit_device.contract.ack import Ack
 from edgekit_device.contract.errors import ContractError
 from edgekit_device.contract.ids import client_name
-from edgekit_device.contract.topics import ACK, STATUS, topic
+from edgekit_device.contract.topics import ACK, DESIRED, REPORTED, STATUS, topic
 from edgekit_device.publish.broker_url import BrokerAddress
 
 _KEEPALIVE_S = 20
@@ -40,6 +41,7 @@ class _Post:
         self._confirmed: set[tuple[str, int]] = set()
         self._telemetry: dict[str, str] = {}
         self._session, self._boot, self._tries = 0, "", 0
+        self.follower = Follower(board, self._report) if board.updates is not None else None
 
     async def live(self) -> None:
         """Connect, stay, and come back, until the swarm ends."""
@@ -124,6 +126,18 @@ class _Post:
         connection.subscribe(topic(board.site, board.device, ACK))
         connection.publish(where, board.status(session=self._session).to_bytes(), STATUS)
         self.connection = connection
+        if self.follower is not None:
+            connection.subscribe(topic(board.site, board.device, DESIRED))
+            self.follower.again()
+
+    def _report(self, document: bytes, moved: bool) -> None:
+        """Send a `reported`; a new release shows in the status as well."""
+        if self.connection is None:
+            return
+        self.connection.publish(topic(self.board.site, self.board.device, REPORTED), document, REPORTED)
+        if moved:
+            where = topic(self.board.site, self.board.device, STATUS)
+            self.connection.publish(where, self.board.status(session=self._session).to_bytes(), STATUS)
 
     async def _stay(self, lost: asyncio.Event) -> None:
         connection, swarm = self.connection, self._swarm
@@ -159,9 +173,12 @@ class _Post:
 
     def _on_message(self, name: str, payload: bytes) -> None:
         try:
+            if self.follower is not None and name.endswith(DESIRED.name):
+                self.follower.hear(payload)
+                return
             ack = Ack.from_bytes(payload)
         except ContractError as error:
-            self._swarm.result.problem = f"an ack cannot be read: {error}"
+            self._swarm.result.problem = f"what the host says cannot be read: {error}"
             return
         self._tries = 0
         for held in self.board.learn(ack):
@@ -195,10 +212,14 @@ class Swarm:
         self._posts = [_Post(self, board) for board in boards]
         self._progress = progress
         self.result = SwarmResult(len(boards))
-        self.making, self.over = True, False
+        self.making, self.over, self._stopped = True, False, False
         self.context = ssl.create_default_context() if address.tls else None
         self.gate = asyncio.Semaphore(_CONNECTING_AT_ONCE)
         self.executor = ThreadPoolExecutor(_CONNECTING_AT_ONCE, "connect")
+
+    def stop(self) -> None:
+        """Make no more messages; what is held is still sent, until patience ends. For any thread."""
+        self._stopped = True
 
     async def run(self) -> SwarmResult:
         """Make, send, and wait for the acks."""
@@ -213,6 +234,9 @@ class Swarm:
             self.over = True
             await asyncio.gather(*lives)
         finally:
+            for post in self._posts:
+                if post.follower is not None:
+                    post.follower.stop()
             for life in lives:
                 life.cancel()
             await asyncio.gather(*lives, return_exceptions=True)
@@ -232,7 +256,7 @@ class Swarm:
         due = [(post.board.next_s, number) for number, post in enumerate(self._posts)]
         heapq.heapify(due)
         end, second = began + self.options.seconds, began
-        while (now := time.monotonic()) < end:
+        while (now := time.monotonic()) < end and not self._stopped:
             while due[0][0] <= now:
                 _, number = heapq.heappop(due)
                 post = self._posts[number]
@@ -257,11 +281,14 @@ class Swarm:
         for post in self._posts:
             if post.board.held:
                 post.catch_up(now_s)
+            if post.follower is not None and post.connection is not None:
+                post.follower.step()
         self._progress(self._count())
 
     def _count(self) -> SwarmResult:
         self.result.made = sum(sum(post.board.made.values()) for post in self._posts)
         self.result.acked = sum(post.board.acked for post in self._posts)
+        self.result.fetched_bytes = sum(post.follower.bytes_fetched for post in self._posts if post.follower)
         return self.result
 
 

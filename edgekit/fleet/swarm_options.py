@@ -38,6 +38,7 @@ class SwarmResult:
         refused: Times that the broker refused one.
         connections: Times that a board connected.
         waited_s: From the last message made until the last ack.
+        fetched_bytes: Fetched from a repository, by boards that follow updates.
     """
 
     boards: int
@@ -48,4 +49,5 @@ class SwarmResult:
     refused: int = 0
     connections: int = 0
     waited_s: float = 0.0
+    fetched_bytes: int = 0
     problem: str | None = None

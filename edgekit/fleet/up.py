@@ -16,6 +16,7 @@ from edgekit.fleet.broker import EmbeddedBroker
 from edgekit.fleet.collector import Collector
 from edgekit.fleet.operation import Duty
 from edgekit.fleet.proof import prove
+from edgekit.fleet.rollouts.engine import Engine
 from edgekit.fleet.store import Store
 from edgekit.fleet.web.running import Dashboard, DashboardOptions, Fleet, dashboard
 from edgekit.fleet.web.serving import listen, require_packages
@@ -124,6 +125,12 @@ def up(plan: Plan, say: Callable[[str], None] = lambda text: None) -> Iterator[U
         stop = threading.Event()
         stack.callback(stop.set)
         threading.Thread(target=_prune, args=(store, plan.duty, stop), name="retention", daemon=True).start()
+        engine = Engine(store, collector.desire)
+        rollouts = threading.Thread(target=engine.run, args=(stop,), name="rollouts", daemon=True)
+        rollouts.start()
+        # Its lease is given back while the store is open.
+        stack.callback(rollouts.join, 10.0)
+        stack.callback(stop.set)
         running = stack.enter_context(dashboard(store, listener, options, fleet))
         yield Up(running, address, plan.broker is None, collector)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from edgekit.fleet.simulated_updates import Updating
 from edgekit.fleet.simulation import CALM, Habits, SimulatedBoard
 from edgekit.fleet.store import Store
 from edgekit.fleet.swarm import Swarm, SwarmOptions, SwarmResult
@@ -113,9 +114,17 @@ class Fleet:
     """Simulated boards on a thread of their own, so that a test can break things meanwhile."""
 
     def __init__(
-        self, address: BrokerAddress, boards: int, rate_hz: float, options: SwarmOptions, habits: Habits = CALM
+        self,
+        address: BrokerAddress,
+        boards: int,
+        rate_hz: float,
+        options: SwarmOptions,
+        habits: Habits = CALM,
+        updating: Updating | None = None,
     ) -> None:
-        self.boards = [SimulatedBoard(f"board-{n:05d}", replace(habits, rate_hz=rate_hz), 1) for n in range(boards)]
+        habits = replace(habits, rate_hz=rate_hz)
+        self.boards = [SimulatedBoard(f"board-{n:05d}", habits, 1, updating=updating) for n in range(boards)]
+        self._swarm: Swarm | None = None
         self._address, self._options = address, options
         self.result = SwarmResult(boards)
         self.failure: BaseException | None = None
@@ -150,7 +159,13 @@ class Fleet:
             self.failure = error
 
     async def _live(self) -> SwarmResult:
-        return await Swarm(self._address, self.boards, self._options).run()
+        self._swarm = Swarm(self._address, self.boards, self._options)
+        return await self._swarm.run()
+
+    def stop(self) -> None:
+        """End before its time."""
+        if self._swarm is not None:
+            self._swarm.stop()
 
 
 @dataclass(frozen=True)

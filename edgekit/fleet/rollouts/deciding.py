@@ -186,7 +186,8 @@ class _Step:
         """Everybody who was told the new release is told the one before."""
         for number, member in self._members.items():
             if member.wish == NEW:
-                self._members[number] = self._back(member)
+                # Whether it is home is for a later step to see: then it has been told for certain.
+                self._members[number] = replace(member, wish=OLD)
 
     def end_if_all_are_back(self) -> None:
         """The end of a rollout that stopped."""
@@ -199,10 +200,6 @@ class _Step:
         """What came of it."""
         changed = [member for number, member in self._members.items() if member != self._before[number]]
         return Decision(self.rollout, tuple(changed), tuple(self._notes))
-
-    def _back(self, member: Member) -> Member:
-        seen = self._seen.get(member.number, UNKNOWN)
-        return replace(member, wish=OLD, home=_is_back(self.rollout, member, seen))
 
     def _room(self) -> int:
         return self.rollout.allowed - sum(m.touched for m in self._members.values())
@@ -236,27 +233,24 @@ def _judged(rollout: Rollout, member: Member, seen: Seen, now_ms: int) -> Member
     answers = update is not None and update.force == rollout.force
     if update is not None and answers and update.state in ("rolled_back", "refused"):
         named = f"{update.error}: " if update.error else ""
-        return _failed(
-            rollout, member, seen, FAILED, f"{named}{update.reason or update.state.replace('_', ' ')}", now_ms
-        )
+        return _failed(member, FAILED, f"{named}{update.reason or update.state.replace('_', ' ')}", now_ms)
     committed = seen.release == rollout.bundle and (update is None or update.state == "committed")
     if committed and member.since_ms is None:
         return replace(member, since_ms=now_ms)
     if committed and seen.crashes:
-        return _failed(rollout, member, seen, FAILED, f"crashed: {'; '.join(seen.crashes)}", now_ms)
+        return _failed(member, FAILED, f"crashed: {'; '.join(seen.crashes)}", now_ms)
     if committed and seen.new is not None and seen.new.readings >= rollout.plan.readings:
         against = complaints(member.baseline, seen.new, rollout.plan.limits)
         if against:
-            return _failed(rollout, member, seen, FAILED, "; ".join(against), now_ms)
+            return _failed(member, FAILED, "; ".join(against), now_ms)
         return replace(member, verdict=GOOD, judged_ms=now_ms, reason=None)
     if _overdue(rollout.plan, member, now_ms):
-        return _failed(rollout, member, seen, SILENT, _how_far(rollout, seen), now_ms)
+        return _failed(member, SILENT, _how_far(rollout, seen), now_ms)
     return member
 
 
-def _failed(rollout: Rollout, member: Member, seen: Seen, verdict: str, reason: str, now_ms: int) -> Member:
-    failed = replace(member, verdict=verdict, reason=reason[:_REASON], judged_ms=now_ms, wish=OLD)
-    return replace(failed, home=_is_back(rollout, failed, seen))
+def _failed(member: Member, verdict: str, reason: str, now_ms: int) -> Member:
+    return replace(member, verdict=verdict, reason=reason[:_REASON], judged_ms=now_ms, wish=OLD)
 
 
 def _is_back(rollout: Rollout, member: Member, seen: Seen) -> bool:
