@@ -25,7 +25,7 @@ from edgekit_device.contract.ids import suggest_id
 if TYPE_CHECKING:
     from edgekit.bundling.writing import WrittenBundle
     from edgekit.conversion.calibration import Photos
-    from edgekit.flashing.procedure import Flashed
+    from edgekit.flashing.flashed import Flashed
     from edgekit.verification.agreement import Agreement
     from edgekit.verification.verdict import Verdict
     from edgekit_device.infer.flatbuffer import ModelInfo

@@ -145,7 +145,10 @@ def write_settings(root: Path, identity: Identity) -> Path:
     """Bring site, id and broker into device.toml; everything else there stays."""
     path = root / "etc/edgekit/device.toml"
     values = read_device_toml(path) if path.exists() else {}
-    values |= {"site": identity.site, "id": identity.device, "broker": identity.broker}
+    named = {"site": identity.site, "id": identity.device, "broker": identity.broker}
+    if {key: values.get(key) for key in named} == named:
+        return path  # Nothing to say: so it needs no right to write there either.
+    values |= named
     fresh = path.with_name(".device.toml.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekit.flashing.procedure import Flashed, flash
+    from edgekit.flashing.flashed import Flashed
+    from edgekit.flashing.procedure import flash
     from edgekit.flashing.targets import FolderTarget, parse_target
 
 __all__ = ["Flashed", "FolderTarget", "flash", "parse_target"]
 
-_WHERE = {"Flashed": "procedure", "FolderTarget": "targets", "flash": "procedure", "parse_target": "targets"}
+_WHERE = {"Flashed": "flashed", "FolderTarget": "targets", "flash": "procedure", "parse_target": "targets"}
 
 
 def __getattr__(name: str) -> Any:

@@ -137,3 +137,8 @@ class Board(Protocol):
     async def close(self) -> None:
         """End the connection."""
         ...
+
+
+def device_command(*words: str, root: str = "/") -> tuple[str, ...]:
+    """The device's own command on a board, e.g. ``device_command("status", "--json")``; run it as `BOARD_USER`."""
+    return (f"{HOME}/venv/bin/edgekit-device", *words, "--root", root)

@@ -63,6 +63,18 @@ class NoRightsError(BoardError):
     """The user on the board may not change the system."""
 
 
+class RefusedByBoardError(BoardError):
+    """The board's own installer refused the bundle; what was current there still is.
+
+    Attributes:
+        kind: Class of the board's error.
+    """
+
+    def __init__(self, board: str, bundle: str, kind: str, message: str) -> None:
+        super().__init__(board, f"refuses {bundle}: {message}", "flash another version")
+        self.kind = kind
+
+
 class RuntimeVersionError(BoardError):
     """Host and board are too far apart."""
 

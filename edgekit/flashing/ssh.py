@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.flashing.board import DEADLINE_S, Entry, Ran, Sent
+from edgekit.flashing.board import DEADLINE_S, STATE, Entry, Ran, Sent
 from edgekit.flashing.channel import AGAIN, run_on
 from edgekit.flashing.errors import BoardDiskError, CommandError, LinkLostError, NoRightsError
 from edgekit.flashing.hostkeys import HostKeys
@@ -23,6 +23,9 @@ from edgekit.flashing.targets import SshTarget
 _TRIES = 3
 _LEAST_RATE_BYTES_S = 8 << 10
 _NOT_THERE = 44
+# Not every login has /usr/sbin in its path, nor a language whose messages are known here.
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRONMENT = ("LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1", _PATH)
 _TIMED_OUT = (124, 137)
 _PRINT = r"%f\t%y\t%s\t%m\t%u\t%T@\t%l\0"
 _KINDS = {"f": "file", "d": "folder", "l": "link"}
@@ -70,9 +73,9 @@ class SshBoard:
         self, command: Sequence[str], *, stdin: bytes = b"", deadline_s: float = DEADLINE_S, user: str = "root"
     ) -> Ran:
         """Run a command to its end, as root or as another user of the board."""
-        as_user = () if user == "root" else ("runuser", "-u", user, "--")
+        as_user = () if user == "root" else ("runuser", "-u", user, "--", "env", f"HOME={STATE}")
         limit = ("timeout", "-k", "5", f"{deadline_s:.0f}")
-        words = (*self._prefix, "env", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1", *limit, *as_user, *command)
+        words = (*self._prefix, "env", *_ENVIRONMENT, *limit, *as_user, *command)
         secret = b"" if self._password is None else self._password.encode() + b"\n"
         # The board's own `timeout` ends what runs there; this one is for a board that has gone.
         ran = await run_on(self.login.connection, self.name, shlex.join(words), secret + stdin, deadline_s + 60.0)
@@ -161,7 +164,7 @@ class SshBoard:
         on_sent: Any = None,
     ) -> Ran:
         command = ("timeout", "-k", "5", f"{deadline_s:.0f}", "sh", "-c", script, "sh", *words)
-        line = shlex.join((*self._prefix, "env", "LC_ALL=C.UTF-8", *command))
+        line = shlex.join((*self._prefix, "env", *_ENVIRONMENT, *command))
         secret = b"" if self._password is None else self._password.encode() + b"\n"
         ran = await run_on(self.login.connection, self.name, line, secret, deadline_s + 60.0, stdin, on_sent)
         if ran.status in _TIMED_OUT:

@@ -1,4 +1,4 @@
-"""The steps of a flash as data: what differs on the target, in the order in which it is changed.
+"""The steps of a flash as data: what differs on the board, in the order in which it is changed.
 
 Planning reads and decides; only `Step.apply` writes. The bundle comes last, so that a new release never serves
 with the settings or keys of the old one.
@@ -6,8 +6,10 @@ with the settings or keys of the old one.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,40 +17,49 @@ from pathlib import Path
 import minisign
 
 from edgekit.errors import UsageError
-from edgekit.flashing.targets import FolderTarget
-from edgekit_device import disk, slots
+from edgekit.flashing.board import BOARD_USER, ETC, HOME, KEYS, SETTINGS, STATE, Board
 from edgekit_device.bundle import MAX_BOARD_KEYS, Bundle, key_label
-from edgekit_device.contract.errors import DanglingSlotError
-from edgekit_device.releases import slot_of
 from edgekit_device.selftest import self_test
 from edgekit_device.settings import device_toml, read_device_toml
 
 INTERPRETERS = ("ai_edge_litert", "tflite_runtime")
+Act = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One change on the target.
+    """One change on the board.
 
     Attributes:
         name: A word for scripts, e.g. ``bundle``.
         describe: The change in words, with the path.
         apply: Makes the change; may be called again after an interruption.
+        undo: Takes it back when the board does not come up with it; None where leaving it does no harm.
     """
 
     name: str
     describe: str
-    apply: Callable[[], object]
+    apply: Act
+    undo: Act | None = None
 
 
-def folder_steps(target: FolderTarget) -> list[Step]:
+async def nothing() -> None:
+    """For a step that only says something."""
+
+
+async def folder_steps(board: Board) -> list[Step]:
     """Folders that are missing; the state is the board's own business, hence 0700."""
-    wanted = ((target.slots, 0o755), (target.keys, 0o755), (target.state, 0o700))
-    return [
-        Step("folder", f"create {folder} (mode {mode:04o})", partial(disk.make_folders, folder, mode))
-        for folder, mode in wanted
-        if not folder.is_dir()
-    ]
+    owner = BOARD_USER
+    wanted = ((HOME, 0o755, owner), (ETC, 0o755, "root"), (KEYS, 0o755, "root"), (STATE, 0o700, owner))
+    steps = []
+    for path, mode, user in wanted:
+        entry = await board.entry(path)
+        right = entry is not None and (board.is_folder or (entry.mode == mode and entry.owner == user))
+        if right or (board.is_folder and path == ETC):
+            continue
+        apply = partial(board.make_folder, path, mode=mode, owner=user)
+        steps.append(Step("folder", f"create {board.shown(path)} (mode {mode:04o})", apply))
+    return steps
 
 
 def keys_to_drop(held: Mapping[str, int], limit: int = MAX_BOARD_KEYS) -> list[str]:
@@ -62,7 +73,7 @@ def keys_to_drop(held: Mapping[str, int], limit: int = MAX_BOARD_KEYS) -> list[s
     return oldest_first[: max(0, len(held) + 1 - limit)]
 
 
-def key_steps(target: FolderTarget, public_key: Path) -> list[Step]:
+async def key_steps(board: Board, public_key: Path) -> list[Step]:
     """Install the public key, unless the board has it.
 
     Raises:
@@ -73,57 +84,57 @@ def key_steps(target: FolderTarget, public_key: Path) -> list[Step]:
         content = public_key.read_bytes()
     except (minisign.Error, OSError, ValueError) as cause:
         raise UsageError(f"{public_key}: not a minisign public key ({cause})") from cause
-    files = sorted(target.keys.glob("*.pub"))
-    if any(_label(file) == label for file in files):
-        return []
-    doomed = keys_to_drop({file.name: file.stat().st_mtime_ns for file in files})
+    files = {name: entry for name, entry in (await board.entries(KEYS)).items() if name.endswith(".pub")}
+    for name in files:
+        if _label(await board.read(f"{KEYS}/{name}") or b"") == label:
+            return []
+    doomed = keys_to_drop({name: entry.changed_ns for name, entry in files.items()})
     removed = "".join(f", remove {name}" for name in doomed)
-    path = target.keys / f"{label}.pub"
-    describe = f"install public key {path}{removed} (a board keeps {MAX_BOARD_KEYS})"
+    path = f"{KEYS}/{label}.pub"
+    describe = f"install public key {board.shown(path)}{removed} (a board keeps {MAX_BOARD_KEYS})"
 
-    def apply() -> None:
+    async def apply() -> None:
         # The old one goes first: a board reads two keys, and never a third in place of the new one.
         for name in doomed:
-            disk.discard(target.keys / name)
-        disk.replace_file(path, content)
+            await board.remove(f"{KEYS}/{name}")
+        await board.write(path, content)
 
     return [Step("key", describe, apply)]
 
 
-def settings_steps(target: FolderTarget, given: Mapping[str, object]) -> list[Step]:
+async def held_settings(board: Board) -> dict[str, object] | None:
+    """What the board's device.toml states; None without one.
+
+    Raises:
+        SettingsError: It is damaged.
+    """
+    data = await board.read(SETTINGS)
+    if data is None:
+        return None
+    if board.is_folder:
+        return read_device_toml(Path(board.shown(SETTINGS)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "device.toml"
+        path.write_bytes(data)
+        return read_device_toml(path)
+
+
+async def settings_steps(board: Board, given: Mapping[str, object]) -> list[Step]:
     """Write device.toml: what was given, over what the board has.
 
     Raises:
         SettingsError: A wrong value, here or in the file that is there.
     """
-    path = target.settings
-    held = read_device_toml(path) if path.exists() else {}
-    merged = {**held, **{key: value for key, value in given.items() if value is not None}}
+    held = await held_settings(board)
+    merged = {**(held or {}), **{key: value for key, value in given.items() if value is not None}}
     text = device_toml(merged)
-    if path.exists() and merged == held:
+    if held is not None and merged == held:
         return []
-    changes = ", ".join(f"{key} = {value}" for key, value in merged.items() if held.get(key) != value)
-    describe = f"write {path} ({changes or 'all defaults'})"
-    return [Step("settings", describe, partial(disk.replace_file, path, text.encode("utf-8")))]
-
-
-def bundle_steps(target: FolderTarget, bundle_path: Path, bundle: Bundle, data: bytes, key: Path) -> list[Step]:
-    """Install the release and make it current, unless it is.
-
-    Raises:
-        SlotConflictError: The board holds another bundle under this name and version.
-    """
-    name = bundle.manifest.bundle_id
-    slot = slot_of(target.slots, name)
-    try:
-        serving = slots.current(target.slots)
-    except DanglingSlotError:
-        serving = None
-    if slots.holds(slot, data, [key]) and serving == slot:
-        return []
-    before = f" instead of {serving.bundle_id}" if serving and serving != slot else ""
-    describe = f"install {name} ({len(data)} bytes) into {slot.folder} and make it current{before}"
-    return [Step("bundle", describe, partial(slots.install, target.slots, bundle_path, [key]))]
+    before = await board.read(SETTINGS)
+    changes = ", ".join(f"{key} = {value}" for key, value in merged.items() if (held or {}).get(key) != value)
+    describe = f"write {board.shown(SETTINGS)} ({changes or 'all defaults'})"
+    back = partial(board.remove, SETTINGS) if before is None else partial(board.write, SETTINGS, before)
+    return [Step("settings", describe, partial(board.write, SETTINGS, text.encode("utf-8")), back)]
 
 
 def proof_steps(bundle: Bundle, data: bytes) -> list[Step]:
@@ -133,12 +144,13 @@ def proof_steps(bundle: Bundle, data: bytes) -> list[Step]:
     """
     name = bundle.manifest.bundle_id
     if not any(importlib.util.find_spec(package) for package in INTERPRETERS):
-        return [Step("self-test", f"leave the golden photos of {name} to the board: no interpreter here", lambda: None)]
-    return [Step("self-test", f"prove the golden photos of {name} in a child", partial(self_test, bundle, data))]
+        return [Step("self-test", f"leave the golden photos of {name} to the board: no interpreter here", nothing)]
+    prove = partial(asyncio.to_thread, self_test, bundle, data)
+    return [Step("self-test", f"prove the golden photos of {name} in a child", prove)]
 
 
-def _label(file: Path) -> str | None:
+def _label(data: bytes) -> str | None:
     try:
-        return key_label(minisign.PublicKey.from_file(file))
-    except (minisign.Error, OSError, ValueError):
+        return key_label(minisign.PublicKey.from_bytes(data))
+    except (minisign.Error, ValueError):
         return None

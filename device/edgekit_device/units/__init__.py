@@ -8,6 +8,7 @@ from pathlib import Path
 from edgekit_device.contract.errors import UsageError
 
 NAME = "edgekit-device.service"
+INIT = "edgekit-device.init"
 USER = "edgekit"
 COMMAND = Path("/opt/edgekit/launch")
 
@@ -32,3 +33,8 @@ def unit_text(command: Path = COMMAND, user: str = USER) -> str:
         )
     text = (files(__package__) / NAME).read_text("utf-8")
     return text.replace(str(COMMAND), str(command)).replace(f"User={USER}\n", f"User={user}\n")
+
+
+def init_text() -> str:
+    """The script for /etc/init.d, where systemd is not."""
+    return (files(__package__) / INIT).read_text("utf-8")

@@ -1,0 +1,249 @@
+"""What a flash will do to one board, decided before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgekit.flashing import libedgetpu, releasing, runtime, runtime_plan, service, steps
+from edgekit.flashing.board import BOARD_USER, STATE, Board, Sent, device_command
+from edgekit.flashing.checks import refuse
+from edgekit.flashing.device_wheel import DeviceWheel
+from edgekit.flashing.errors import BoardError
+from edgekit.flashing.facts import System, ask
+from edgekit.flashing.folder import FolderBoard
+from edgekit.flashing.ssh import failure
+from edgekit.flashing.steps import Step
+from edgekit.flashing.versions import KEEP, judge_versions
+from edgekit.flashing.wheelhouse import Wheel
+from edgekit_device.bundle import Bundle
+from edgekit_device.contract.documents import load
+from edgekit_device.contract.errors import ContractError
+from edgekit_device.contract.ids import suggest_id
+from edgekit_device.requirements import check_requirements
+
+_ENROLL_S = 60.0
+_CREDENTIALS = f"{STATE}/identity/credentials.json"
+_FROZEN = 2
+
+
+class Membership(Protocol):
+    """A fleet that boards may join; the host's side of trust, handed in by whoever composes.
+
+    Attributes:
+        broker: What boards of it are told.
+    """
+
+    broker: str
+
+    def invite(self, site: str, device: str) -> str:
+        """A one-time token, as text."""
+        ...
+
+    def revoke(self, site: str, device: str) -> bool:
+        """Throw a board out; False if it is no member."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What boards are to get; the same for each.
+
+    Attributes:
+        path: The bundle's file.
+        bundle: Opened and checked.
+        data: Its bytes.
+        public_key: Of who signed it.
+        settings: Keys of device.toml.
+        fleet: What they join; None leaves their membership alone.
+        wheels: For their runtime; None lets their own pip fetch.
+        package: Of libedgetpu.
+        wait_s: How long a board may take to its first Reading.
+    """
+
+    path: Path
+    bundle: Bundle
+    data: bytes
+    public_key: Path
+    settings: Mapping[str, object] = field(default_factory=dict)
+    fleet: Membership | None = None
+    wheels: Sequence[Wheel] | None = None
+    package: libedgetpu.Package | None = None
+    wait_s: float = 300.0
+
+
+@dataclass
+class Plan:
+    """Steps for one board.
+
+    Attributes:
+        prepare: What no running service sees: to be repeated after an interruption, and never undone.
+        enter: What changes the board, in order.
+        notes: Reasons and facts, for a dry run.
+        warnings: Worth saying, no reason to stop.
+        system: The board's facts; None for a folder.
+        service: How it is run; None for a folder.
+        restart: Whether the service has to be started anew.
+        old_pid: Of the service that runs now.
+        keep: Runtimes that may not be removed.
+    """
+
+    prepare: list[Step] = field(default_factory=list)
+    enter: list[Step] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    system: System | None = None
+    service: service.Service | None = None
+    restart: bool = False
+    old_pid: int | None = None
+    keep: list[str] = field(default_factory=list)
+
+    @property
+    def steps(self) -> list[Step]:
+        """All of them, in order."""
+        return [*self.prepare, *self.enter]
+
+
+async def plan_folder(board: FolderBoard, wanted: Wanted) -> Plan:
+    """Plan for a folder: files and slots; its runtime is whoever runs it."""
+    install = releasing.folder_steps(board, wanted.path, wanted.bundle, wanted.data, wanted.public_key)
+    proof = steps.proof_steps(wanted.bundle, wanted.data) if install else []
+    enter = await steps.key_steps(board, wanted.public_key) + await steps.settings_steps(board, wanted.settings)
+    return Plan([*proof, *await steps.folder_steps(board)], [*enter, *install])
+
+
+async def plan_board(
+    board: Board, wanted: Wanted, device: DeviceWheel, place: Path, on_sent: Sent | None = None, label: str = ""
+) -> Plan:
+    """Ask a board, refuse it or list what changes.
+
+    Raises:
+        BoardError: It cannot be flashed; the class says why.
+        SlotConflictError: It holds other bytes under this name and version.
+        SettingsError: A setting is wrong.
+    """
+    system = await ask(board)
+    refuse(board.name, system, 0)
+    held = await held_version(board)
+    fate = judge_versions(board.name, device.version, held)
+    plan = Plan(system=system, service=service.Service.of(system), notes=[system.words])
+    status = await service.status_of(board) if held else {}
+    plan.old_pid = status.get("pid") if status.get("alive") else None
+    needed = 3 * len(wanted.data)
+    if fate == KEEP:
+        check_requirements(wanted.bundle.manifest, runtime=held)
+        plan.notes.append(f"its edgekit-device {held} is newer than this machine's {device.version}, and stays")
+    else:
+        check_requirements(wanted.bundle.manifest, runtime=device.version)
+        base = runtime_plan.plan_runtime(board.name, system, device, place, wanted.wheels)
+        needed += await _plan_runtime(board, base, plan, on_sent)
+    plan.warnings += refuse(board.name, system, needed)
+    plan.prepare = [*_users(board, system), *await steps.folder_steps(board), *plan.prepare]
+    if wanted.package is not None:
+        plan.prepare += await libedgetpu.library_steps(board, system, wanted.package)
+    settings = await _settings(board, wanted, system, label)
+    before = await steps.key_steps(board, wanted.public_key) + await steps.settings_steps(board, settings)
+    joining = await _enrolment(board, wanted, settings)
+    unit = await service.unit_steps(board, plan.service or service.Service.of(system))
+    release = await releasing.board_steps(board, wanted.path, wanted.bundle, wanted.data, on_sent)
+    plan.prepare += [step for step in release if step.name == "send"]
+    plan.restart = bool(plan.old_pid is None or plan.enter or before or joining or unit)
+    plan.enter = [*before, *plan.enter, *joining, *unit, *(step for step in release if step.name != "send")]
+    if plan.restart and (plan.enter or plan.old_pid is None):
+        plan.enter.append(_start(board, plan))
+    return plan
+
+
+async def held_version(board: Board) -> str:
+    """Version of edgekit-device on a board; empty without one that runs."""
+    ran = await board.run(device_command("--version")[:_FROZEN], user=BOARD_USER) if await _has_user(board) else None
+    words = ran.text.split() if ran is not None and ran.status == 0 else []
+    return words[1] if len(words) == 2 and words[0] == "edgekit-device" else ""
+
+
+async def _has_user(board: Board) -> bool:
+    return (await board.run(["id", "-u", BOARD_USER])).status == 0
+
+
+def _users(board: Board, system: System) -> list[Step]:
+    async def create(command: list[str]) -> None:
+        ran = await board.run(command)
+        if ran.status != 0:
+            raise failure(board.name, f"create the user {BOARD_USER}", ran)
+
+    return [Step("user", words, partial(create, command)) for words, command in service.user_steps(system)]
+
+
+async def _plan_runtime(board: Board, base: runtime_plan.RuntimePlan, plan: Plan, on_sent: Sent | None) -> int:
+    """Add the runtime's steps. Returns bytes that it needs."""
+    held = await runtime.held_runtime(board)
+    plan.keep = [base.runtime_id, *([held] if held else [])]
+    whole, needed = await runtime.is_whole(board, base), 0
+    if not whole:
+        words = runtime_plan.words_of(base)
+        plan.notes += words[1:]
+        needed = base.needed_bytes
+
+        async def build() -> None:
+            await runtime.send(board, base, on_sent)
+            assert plan.system is not None
+            await runtime.build(board, base, plan.system)
+
+        plan.prepare.append(Step("runtime", words[0], build))
+    if held != base.runtime_id:
+        back = partial(board.remove, runtime_plan.VENV)
+        if held:
+            back = partial(board.link, runtime_plan.VENV, f"{runtime_plan.BASES}/{held}")
+        words_ = f"enter runtime {base.runtime_id}{f' instead of {held}' if held else ''}"
+        plan.enter.append(Step("runtime", words_, partial(board.link, runtime_plan.VENV, base.folder), back))
+    return needed
+
+
+async def _settings(board: Board, wanted: Wanted, system: System, label: str) -> dict[str, object]:
+    """What was asked for; a new board gets its name from fleet.toml, else from its host name."""
+    held = await steps.held_settings(board) or {}
+    settings = dict(wanted.settings)
+    if "id" not in held:
+        settings.setdefault("id", label or suggest_id(system.hostname))
+    if wanted.fleet is not None:
+        settings.setdefault("broker", wanted.fleet.broker)
+        settings.setdefault("site", held.get("site", "home"))
+        settings.setdefault("id", held.get("id"))
+    return settings
+
+
+async def _enrolment(board: Board, wanted: Wanted, settings: Mapping[str, Any]) -> list[Step]:
+    """Join the fleet, unless the board is a member under this name."""
+    fleet = wanted.fleet
+    if fleet is None or settings.get("broker") != fleet.broker:
+        return []
+    site, device = str(settings["site"]), str(settings["id"])
+    data = await board.read(_CREDENTIALS)
+    try:
+        held = load("credentials", data) if data is not None else {}
+    except ContractError:
+        held = {}
+    if (held.get("site"), held.get("device"), held.get("broker")) == (site, device, fleet.broker):
+        return []
+
+    async def join() -> None:
+        # The token goes through standard input: an argument could be seen by every user of the board.
+        token = fleet.invite(site, device)
+        command = device_command("enroll", "-")
+        ran = await board.run(command, stdin=token.encode() + b"\n", user=BOARD_USER, deadline_s=_ENROLL_S)
+        if ran.status != 0:
+            said = ran.last_words.removeprefix("edgekit-device: ")
+            raise BoardError(board.name, f"could not join the fleet: {said}", "edgekit fleet broker   # must run")
+
+    return [Step("enroll", f"enrol as {site}.{device} at {fleet.broker}; its key is made there", join)]
+
+
+def _start(board: Board, plan: Plan) -> Step:
+    unit = plan.service
+    assert unit is not None
+    verb = "start" if plan.old_pid is None else "restart"
+
+    return Step("start", f"{verb} the service", partial(unit.act, board, verb))
