@@ -25,7 +25,7 @@ from edgekit_device.contract.ids import suggest_id
 if TYPE_CHECKING:
     from edgekit.bundling.writing import WrittenBundle
     from edgekit.conversion.calibration import Photos
-    from edgekit.flashing.flashed import Flashed
+    from edgekit.flashing.flashed import Flashed, Options
     from edgekit.verification.agreement import Agreement
     from edgekit.verification.verdict import Verdict
     from edgekit_device.infer.flatbuffer import ModelInfo
@@ -294,46 +294,87 @@ def bundle(
 
 
 def flash(
-    bundle: str | Path,
+    bundle: str | Path | None,
     targets: Sequence[str],
     *,
     settings: Mapping[str, object] | None = None,
     public_key: str | Path | None = None,
     dry_run: bool = False,
     on_step: Callable[[str, str], None] | None = None,
+    wheels: str | Path | None = None,
+    libedgetpu: str | Path | None = None,
+    fleet: str | Path | None = None,
+    enroll: bool = True,
+    enroll_again: bool = False,
+    remove: bool = False,
+    wait_s: float = 300.0,
+    options: Options | None = None,
 ) -> list[Flashed]:
-    """Install a bundle on targets, each through the same slots.
+    """Install a bundle on boards, side by side, each through the same slots.
 
     Args:
-        bundle: The ``.edgekit`` file.
-        targets: ``dir:PATH``.
+        bundle: The ``.edgekit`` file; None with `remove`.
+        targets: ``ssh://user@host[:port]``, ``dir:PATH``, or names from fleet.toml.
         settings: Keys of device.toml.
         public_key: The signer's; the user's own by default.
         dry_run: Write nothing.
         on_step: Called with (target, change) before each change.
+        wheels: Folder of wheels for the boards' runtime; the cache of `edgekit wheels fetch` by default, and
+            where that is empty the boards' own pip.
+        libedgetpu: A .deb of libedgetpu for the boards.
+        fleet: Folder of the fleet that boards join; ``~/.config/edgekit/fleet`` by default.
+        enroll: Let boards join it, if there is one and `settings` names no other broker.
+        enroll_again: Also under a name that is taken.
+        remove: Take everything away instead, and revoke the boards.
+        wait_s: How long a board may take to its first Reading.
+        options: How passwords are asked for and progress is told.
+
+    Returns:
+        One result a target. A failure of one stops no other.
 
     Raises:
-        EdgeKitError: Named by its class.
+        FlashFailedError: Some failed; all results are in it. A single target raises its own error.
+        EdgeKitError: What is wrong before any board is asked.
     """
-    from edgekit.flashing.procedure import flash as flash_one
+    from edgekit.enlisting import membership
+    from edgekit.flashing.errors import FlashFailedError
+    from edgekit.flashing.flashed import Options
+    from edgekit.flashing.naming import read_boards
+    from edgekit.flashing.procedure import flash_all, prepare
+    from edgekit.flashing.targets import parse_target
+    from edgekit.flashing.wheelhouse import wheel_folder
 
-    done = []
-    for target in targets:
-
-        def report(step: Any, target: str = target) -> None:
-            if on_step:
-                on_step(target, step.describe)
-
-        done.append(
-            flash_one(
-                bundle,
-                target,
-                settings=settings,
-                public_key=Path(public_key) if public_key else None,
-                dry_run=dry_run,
-                on_step=report,
-            )
+    names = read_boards() if any(":" not in target for target in targets) else {}
+    parsed = [parse_target(target, names) for target in targets]
+    given = settings or {}
+    joined = (
+        membership(Path(fleet) if fleet else None, again=enroll_again) if enroll and not given.get("broker") else None
+    )
+    wanted = None
+    if not remove:
+        if bundle is None:
+            raise UsageError("name the bundle: edgekit flash BUNDLE TARGET")
+        wanted = prepare(
+            bundle,
+            settings=given,
+            public_key=Path(public_key) if public_key else None,
+            fleet=joined,
+            wheels=Path(wheels) if wheels else wheel_folder(),
+            package=Path(libedgetpu) if libedgetpu else None,
+            wait_s=wait_s,
         )
+
+    def tell(target: str, step: Any) -> None:
+        if on_step:
+            on_step(target, step.describe)
+
+    chosen = replace(options or Options(), dry_run=dry_run, remove=remove, on_step=tell, leaves=joined)
+    done = flash_all(wanted, parsed, chosen)
+    failed = [one.error for one in done if one.error is not None]
+    if failed and len(done) == 1:
+        raise failed[0]
+    if failed:
+        raise FlashFailedError(done)
     return done
 
 

@@ -28,6 +28,7 @@ COMPOSERS = {
     "labelling",
     "refining",
     "diagnosis",
+    "enlisting",
     "calibration_check",
     "report_run",
     "report_facts",

@@ -32,7 +32,7 @@ def command_of(root: Path) -> list[str]:
     """What runs the board: the launcher of runtime releases where it was installed, else this runtime itself."""
     launch = root / LAUNCH
     if launch.is_file():
-        return ["/usr/bin/python3", "-I", str(launch), "run", "--root", str(root)]
+        return [str(launch), "run", "--root", str(root)]
     return [sys.executable, "-m", "edgekit_device", "run", "--root", str(root)]
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from edgekit.errors import EdgeKitError
+
+if TYPE_CHECKING:
+    from edgekit.flashing.flashed import Flashed
 
 
 class BoardError(EdgeKitError):
@@ -47,6 +53,22 @@ class CommandError(BoardError):
     """A command on the board failed."""
 
 
+class FlashFailedError(EdgeKitError):
+    """Some of several boards could not be flashed; the others were.
+
+    Attributes:
+        results: One `Flashed` a target.
+    """
+
+    def __init__(self, results: Sequence[Flashed]) -> None:
+        failed = [one for one in results if one.error is not None]
+        names = ", ".join(one.target.name for one in failed[:5])
+        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        super().__init__(f"{len(failed)} of {len(results)} boards failed: {names}{more}; run the same command again")
+        self.results = tuple(results)
+        self.exit_code = max((one.error.exit_code for one in failed if one.error is not None), default=1)
+
+
 class LibraryError(BoardError):
     """The libedgetpu package cannot be used."""
 
@@ -77,6 +99,13 @@ class RefusedByBoardError(BoardError):
 
 class RuntimeVersionError(BoardError):
     """Host and board are too far apart."""
+
+
+class UnexpectedError(BoardError):
+    """A fault of EdgeKit's own on one board; the others went on."""
+
+    def __init__(self, board: str, problem: str) -> None:
+        super().__init__(board, problem, "please report it, with the traceback that EDGEKIT_DEBUG=1 gives")
 
 
 class UnreachableError(BoardError):

@@ -16,25 +16,27 @@ from edgekit.flashing.ssh import failure
 
 _FACTS_S = 120.0
 
-# Imports happen in children: a broken numpy may crash and not raise. Reversed: of two that are found, the first counts.
+# Reversed: of two distributions of one name the first counts. Debian's OpenCV is none, and importing it takes seconds.
 _PROBE = r"""
 import glob, importlib.util as u, json, os, struct, subprocess, sys
 from importlib import metadata as m
 def there(n):
     try: return u.find_spec(n) is not None
     except Exception: return False
-def version(n):
-    if not there(n): return None
+packages = {d.metadata["Name"]: d.version for d in reversed(list(m.distributions())) if d.metadata["Name"]}
+def opencv():
+    named = [v for n, v in packages.items() if n.startswith("opencv")]
+    if named or not there("cv2"): return (named or [None])[0]
     try:
-        r = subprocess.run([sys.executable, "-c", "import %s; print(%s.__version__)" % (n, n)], capture_output=True,
-            text=True, timeout=60)
+        r = subprocess.run([sys.executable, "-c", "import cv2; print(cv2.__version__)"], capture_output=True, text=True,
+            timeout=60)
         return r.stdout.strip() if r.returncode == 0 else "broken"
     except Exception: return "broken"
 print("probe=" + json.dumps({
     "version": list(sys.version_info[:3]), "bits": struct.calcsize("P") * 8,
     "libc": (os.confstr("CS_GNU_LIBC_VERSION") or "").rpartition(" ")[2],
-    "packages": {d.metadata["Name"]: d.version for d in reversed(list(m.distributions())) if d.metadata["Name"]},
-    "picamera2": there("picamera2"), "numpy": version("numpy"), "opencv": version("cv2"), "venv": there("venv"),
+    "packages": packages,
+    "picamera2": there("picamera2"), "numpy": packages.get("numpy"), "opencv": opencv(), "venv": there("venv"),
     "pip": (glob.glob("/usr/share/python-wheels/pip-*.whl") or [""])[0], "pip_module": there("pip")}))
 """
 
@@ -71,8 +73,8 @@ class PythonFacts:
         libc: Version of glibc, e.g. ``2.36``.
         packages: Distribution name -> version.
         picamera2: Whether CSI cameras can be read.
-        numpy: Version; ``broken`` if it cannot be imported; None without.
-        opencv: The same.
+        numpy: Version; None without.
+        opencv: The same; ``broken`` if it cannot be imported.
         venv: Whether environments can be made.
         pip: A wheel of pip that lies on the board; empty without.
         pip_module: Whether ``python3 -m pip`` is there.

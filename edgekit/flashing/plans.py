@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgekit.flashing import libedgetpu, releasing, runtime, runtime_plan, service, steps
-from edgekit.flashing.board import BOARD_USER, STATE, Board, Sent, device_command
+from edgekit.flashing.board import BOARD_USER, HOME, STATE, Board, Sent, device_command
 from edgekit.flashing.checks import refuse
 from edgekit.flashing.device_wheel import DeviceWheel
 from edgekit.flashing.errors import BoardError
@@ -17,17 +17,18 @@ from edgekit.flashing.facts import System, ask
 from edgekit.flashing.folder import FolderBoard
 from edgekit.flashing.ssh import failure
 from edgekit.flashing.steps import Step
-from edgekit.flashing.versions import KEEP, judge_versions
+from edgekit.flashing.versions import KEEP, SAME, judge_versions
 from edgekit.flashing.wheelhouse import Wheel
 from edgekit_device.bundle import Bundle
 from edgekit_device.contract.documents import load
 from edgekit_device.contract.errors import ContractError
 from edgekit_device.contract.ids import suggest_id
 from edgekit_device.requirements import check_requirements
+from edgekit_device.runtimes import launcher
+from edgekit_device.runtimes.holding import LAUNCH
 
 _ENROLL_S = 60.0
 _CREDENTIALS = f"{STATE}/identity/credentials.json"
-_FROZEN = 2
 
 
 class Membership(Protocol):
@@ -127,17 +128,20 @@ async def plan_board(
     """
     system = await ask(board)
     refuse(board.name, system, 0)
-    held = await held_version(board)
+    wish = await _wish(board)
+    held = await held_version(board, wish)
     fate = judge_versions(board.name, device.version, held)
     plan = Plan(system=system, service=service.Service.of(system), notes=[system.words])
     status = await service.status_of(board) if held else {}
     plan.old_pid = status.get("pid") if status.get("alive") else None
     needed = 3 * len(wanted.data)
-    if fate == KEEP:
+    if fate == KEEP or (fate == SAME and wish):
         check_requirements(wanted.bundle.manifest, runtime=held)
-        plan.notes.append(f"its edgekit-device {held} is newer than this machine's {device.version}, and stays")
+        whose = f"newer than this machine's {device.version}" if fate == KEEP else "what came over the air"
+        plan.notes.append(f"its edgekit-device {held} is {whose}, and stays")
     else:
         check_requirements(wanted.bundle.manifest, runtime=device.version)
+        plan.enter += await _launcher(board, wish)
         base = runtime_plan.plan_runtime(board.name, system, device, place, wanted.wheels)
         needed += await _plan_runtime(board, base, plan, on_sent)
     plan.warnings += refuse(board.name, system, needed)
@@ -157,11 +161,41 @@ async def plan_board(
     return plan
 
 
-async def held_version(board: Board) -> str:
-    """Version of edgekit-device on a board; empty without one that runs."""
-    ran = await board.run(device_command("--version")[:_FROZEN], user=BOARD_USER) if await _has_user(board) else None
-    words = ran.text.split() if ran is not None and ran.status == 0 else []
+async def held_version(board: Board, wish: str) -> str:
+    """Version of edgekit-device on a board; empty without one that runs.
+
+    Args:
+        board: Which.
+        wish: Where its `runtime` link points: a release that came over the air runs in place of ours.
+    """
+    if not await _has_user(board):
+        return ""
+    command = f"{HOME}/{wish or 'venv'}/bin/edgekit-device"
+    ran = await board.run([command, "--version"], user=BOARD_USER)
+    words = ran.text.split() if ran.status == 0 else []
     return words[1] if len(words) == 2 and words[0] == "edgekit-device" else ""
+
+
+async def _wish(board: Board) -> str:
+    """The runtime release that should run, relative to /opt/edgekit; empty for the one that flash makes."""
+    entry = await board.entry(f"{HOME}/{launcher.LINK}")
+    target = entry.target if entry is not None and entry.kind == "link" else ""
+    return "" if target in ("", launcher.BASE) else target
+
+
+async def _launcher(board: Board, wish: str) -> list[Step]:
+    """What picks the runtime; and the wish for ours, where an older one that came over the air runs."""
+    path, link = f"{HOME}/{LAUNCH}", f"{HOME}/{launcher.LINK}"
+    text = Path(launcher.__file__).read_bytes()
+    before, found = await board.read(path), []
+    if before != text:
+        back = partial(board.remove, path) if before is None else partial(board.write, path, before, mode=0o755)
+        found.append(Step("launcher", f"write {path}", partial(board.write, path, text, mode=0o755), back))
+    if wish:
+        words = f"have the runtime of this flash run, instead of {wish}"
+        apply, back = partial(board.link, link, launcher.BASE), partial(board.link, link, wish)
+        found.append(Step("launcher", words, apply, back))
+    return found
 
 
 async def _has_user(board: Board) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from edgekit.errors import EdgeKitError
 from edgekit.flashing import libedgetpu
 from edgekit.flashing.device_wheel import device_wheel
+from edgekit.flashing.errors import UnexpectedError
 from edgekit.flashing.flashed import Flashed, Options
 from edgekit.flashing.flight import Flight
 from edgekit.flashing.hostkeys import HostKeys, known_hosts_path
@@ -120,7 +122,12 @@ async def _flash_all(wanted: Wanted | None, targets: Sequence[Target], options: 
                 flight = Flight(target, wanted, options, device, Path(folder))
                 try:
                     done = await flight.fly(keys, Secrets(options.ask, lock=lock))
-                except EdgeKitError as error:
+                except Exception as cause:
+                    if not isinstance(cause, EdgeKitError) and os.environ.get("EDGEKIT_DEBUG"):
+                        raise
+                    # A fault of ours on one board is no reason to leave the others alone.
+                    words = f"{type(cause).__name__}: {cause}"
+                    error = cause if isinstance(cause, EdgeKitError) else UnexpectedError(target.name, words)
                     options.report(target.name, "failed", 1.0)
                     name = wanted.bundle.manifest.bundle_id if wanted else ""
                     done = Flashed(target, name, tuple(flight.done), options.dry_run, error=error)

@@ -82,6 +82,8 @@ async def board_steps(board: Board, path: Path, bundle: Bundle, data: bytes, on_
             await board.remove(left)
 
     async def go_back() -> None:
+        if await serving(board) != name:
+            return  # The board's own trial was faster.
         if before:
             command = device_command("rollback", "--force", "--json")
             ran = await board.run(command, deadline_s=_INSTALL_S, user=BOARD_USER)

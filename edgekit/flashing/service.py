@@ -16,7 +16,7 @@ from edgekit.flashing.facts import System
 from edgekit.flashing.ssh import failure
 from edgekit.flashing.steps import Step
 from edgekit_device.units import NAME, init_text, unit_text
-from edgekit_device.verdicts import REJECTED
+from edgekit_device.verdicts import PENDING, REJECTED
 
 UNIT, INIT = f"/etc/systemd/system/{NAME}", "/etc/init.d/edgekit-device"
 _LOOK_S, _SYSTEMCTL_S = 1.0, 90.0
@@ -151,7 +151,8 @@ def judge(document: Mapping[str, Any], bundle_id: str, old_pid: int | None) -> L
         return Look("wait", str(status.get("reason") or f"no Reading of {bundle_id} yet"))
     fps, reason = reading.get("fps"), str(status.get("reason") or "")
     if isinstance(fps, int | float) and fps > 0 and status.get("delegate"):
-        return Look("up", f"{fps:.1f} FPS on {status['delegate']}", float(fps))
+        trial = ", on trial: it goes back by itself" if verdict.get("state") == PENDING else ""
+        return Look("up", f"{fps:.1f} FPS on {status['delegate']}{trial}", float(fps))
     if reason.startswith(_NO_SOURCE):
         # The model is not to blame, and going back would not bring the camera.
         return Look("up", f"runs, but sees nothing: {reason}", 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,17 @@ class Selection:
     wheels: tuple[Wheel, ...] = ()
     of_the_board: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+
+
+def wheel_folder() -> Path | None:
+    """The cache that `edgekit wheels fetch` fills; None where it holds nothing.
+
+    ``~/.cache/edgekit/wheels``, or below XDG_CACHE_HOME; EDGEKIT_WHEELS names another folder.
+    """
+    named = os.environ.get("EDGEKIT_WHEELS")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(named) if named else cache / "edgekit" / "wheels"
+    return folder if any(folder.rglob("*.whl")) else None
 
 
 def load_packaging() -> None:

@@ -1,0 +1,55 @@
+"""What `flash` needs of the fleet: a board that was flashed is a member, one that was taken down is revoked."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.errors import UnknownAccountError
+
+if TYPE_CHECKING:
+    from edgekit.trust.fleet_folder import Fleet
+
+
+class FleetMembership:
+    """The host's side of trust, as `edgekit.flashing` is handed it.
+
+    Args:
+        fleet: Whose boards.
+        again: Also a name that is taken or revoked gets a token; its old identity ends.
+    """
+
+    def __init__(self, fleet: Fleet, *, again: bool = False) -> None:
+        self._fleet, self._again = fleet, again
+        settings = fleet.settings
+        host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
+        self.broker = f"mqtts://{host}:{settings.port}"
+
+    def invite(self, site: str, device: str) -> str:
+        """A one-time token.
+
+        Raises:
+            AlreadyEnrolledError: The name is taken.
+        """
+        from edgekit.trust.enrolment import Enrolment
+
+        return Enrolment(self._fleet).invite(f"{site}.{device}", again=self._again).to_text()
+
+    def revoke(self, site: str, device: str) -> bool:
+        """Throw a board out; False if it is no member."""
+        from edgekit.trust.registry import REVOKED
+
+        try:
+            self._fleet.registry.set_state(f"{site}.{device}", REVOKED, time.time(), by="flash --remove")
+        except UnknownAccountError:
+            return False
+        return True
+
+
+def membership(folder: Path | None = None, *, again: bool = False) -> FleetMembership | None:
+    """The fleet of this machine; None where `edgekit fleet init` never ran."""
+    from edgekit.trust.fleet_folder import SETTINGS, Fleet
+
+    fleet = Fleet(folder)
+    return FleetMembership(fleet, again=again) if (fleet.folder / SETTINGS).is_file() else None

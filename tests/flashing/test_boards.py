@@ -1,0 +1,208 @@
+"""A whole flash over SSH: a real sshd, a real environment, the real service, and every way to be refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgekit.flashing.errors import (
+    BoardDiskError,
+    BoardStartError,
+    BrokenPythonError,
+    ClockError,
+    NoRightsError,
+    UnreachableError,
+    UnsupportedBoardError,
+    WheelsError,
+)
+from edgekit.flashing.flashed import Flashed, Options
+from edgekit.flashing.procedure import flash_all, prepare
+from edgekit.flashing.targets import parse_target
+from edgekit_device.contract.errors import SlotConflictError
+from edgekit_device.settings import load_settings
+from tests.conftest import absent
+from tests.worlds.bundles import Signer
+from tests.worlds.services import free_port
+from tests.worlds.ssh_boards import Flaws, SshWorld, require_boards, ssh_board
+from tests.worlds.trial_board import Recipe, bad_recipes, bundle_of
+
+SETTINGS = {"source": "synthetic:160x120@30", "interval_s": 1.0}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _boards() -> None:
+    require_boards()
+
+
+class Desk:
+    """The host's side: a signer, bundles, pinned keys."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.signer = Signer.make(place / "keys")
+        (place / "wheels").mkdir()
+
+    def bundle(self, version: str, recipe: Recipe | None = None) -> Path:
+        path = self.place / f"toy-{version}.edgekit"
+        path.write_bytes(bundle_of(recipe or Recipe(), version))
+        self.signer.sign(path)
+        return path
+
+    def flash(
+        self, bundle: Path | None, *worlds: SshWorld | str, dry_run: bool = False, **settings: object
+    ) -> list[Flashed]:
+        config = self.place / "ssh_config"
+        keys = {world.key for world in worlds if isinstance(world, SshWorld)}
+        config.write_text("".join(f"IdentityFile {key}\n" for key in keys) or "\n")
+        options = Options(
+            dry_run=dry_run, remove=bundle is None, ssh_config=str(config), known_hosts=self.place / "known_hosts"
+        )
+        wanted = None
+        if bundle is not None:
+            wanted = prepare(
+                bundle,
+                public_key=self.signer.public,
+                settings={**SETTINGS, **settings},
+                wheels=self.place / "wheels",
+                wait_s=120.0,
+            )
+        targets = [parse_target(world if isinstance(world, str) else world.url()) for world in worlds]
+        return flash_all(wanted, targets, options)
+
+    def one(self, bundle: Path | None, world: SshWorld, **settings: object) -> Flashed:
+        (done,) = self.flash(bundle, world, **settings)
+        if done.error is not None:
+            raise done.error
+        return done
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return Desk(tmp_path_factory.mktemp("desk"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshWorld]:
+    with ssh_board(tmp_path_factory.mktemp("board")) as made:
+        yield made
+
+
+def current(world: SshWorld) -> str:
+    link = world.root / "opt/edgekit/current"
+    return os.readlink(link).rpartition("/")[2] if link.is_symlink() else ""
+
+
+def untouched(world: SshWorld) -> bool:
+    """Nothing of ours is on the board."""
+    return not any((world.root / path).exists() for path in ("opt/edgekit", "etc/edgekit", "var/lib/edgekit"))
+
+
+def test_a_blank_board_runs_what_was_flashed_and_a_second_flash_changes_nothing(desk: Desk, world: SshWorld) -> None:
+    first = desk.bundle("1.0.0")
+    (plan,) = desk.flash(first, world, dry_run=True)
+    assert plan.error is None and untouched(world)
+    done = desk.one(first, world)
+    assert done.changes == plan.changes
+    assert "FPS on xnnpack" in done.outcome
+    assert current(world) == "toy-1.0.0"
+    settings = load_settings(world.root / "etc/edgekit/device.toml")
+    assert (settings.source, settings.interval_s) == (SETTINGS["source"], SETTINGS["interval_s"])
+    assert stat.S_IMODE((world.root / "var/lib/edgekit").stat().st_mode) == 0o700
+    assert (world.root / "opt/edgekit/current").lstat().st_uid == (world.root / "var/lib/edgekit").stat().st_uid != 0
+    again = desk.one(first, world)
+    assert again.changes == ()
+    # Only a model: nothing but the bundle moves, and the service is not started anew.
+    new = desk.one(desk.bundle("1.1.0"), world)
+    assert [word.split()[0] for word in new.changes] == ["send", "install"]
+    assert current(world) == "toy-1.1.0"
+
+
+def test_other_bytes_under_the_same_version_are_refused(desk: Desk, world: SshWorld) -> None:
+    before = current(world)
+    other = desk.place / "other"
+    other.mkdir(exist_ok=True)
+    path = other / f"{before}.edgekit"
+    path.write_bytes(bundle_of(Recipe(tolerances={"xnnpack": 3 / 256, "builtin": 16 / 256}), before.rpartition("-")[2]))
+    desk.signer.sign(path)
+    with pytest.raises(SlotConflictError):
+        desk.one(path, world)
+    assert current(world) == before
+
+
+def test_a_bundle_that_the_board_cannot_run_is_taken_back_with_its_reason(desk: Desk, world: SshWorld) -> None:
+    before = current(world)
+    bad = desk.bundle("6.6.6", bad_recipes()["crash on a live frame"])
+    with pytest.raises(BoardStartError, match="rejected it"):
+        desk.one(bad, world)
+    # The one before is still on trial itself, so the board may go back to the one that it trusts.
+    assert current(world) in (before, "toy-1.0.0")
+
+
+def test_one_bad_board_stops_no_other(desk: Desk, world: SshWorld) -> None:
+    gone = f"ssh://pi@127.0.0.1:{free_port()}"
+    done = desk.flash(desk.bundle("1.2.0"), gone, world)
+    assert isinstance(done[0].error, UnreachableError)
+    assert done[1].error is None
+    assert current(world) == "toy-1.2.0"
+
+
+def test_settings_that_change_restart_the_service(desk: Desk, world: SshWorld) -> None:
+    done = desk.one(desk.bundle("1.2.0"), world, interval_s=2.0)
+    assert done.changes[-1] == "restart the service"
+    assert load_settings(world.root / "etc/edgekit/device.toml").interval_s == 2.0
+
+
+def test_a_board_whose_plug_was_pulled_is_started_again_by_the_next_flash(desk: Desk, world: SshWorld) -> None:
+    world.pull_the_plug()
+    world.start()
+    done = desk.one(desk.bundle("1.2.0"), world, interval_s=2.0)
+    assert done.changes == ("start the service",)
+    assert current(world) == "toy-1.2.0"
+
+
+def test_everything_can_be_taken_away_again(desk: Desk, world: SshWorld) -> None:
+    done = desk.one(None, world)
+    assert any("stop the service" in change for change in done.changes)
+    assert untouched(world)
+    assert "edgekit" not in (world.root / "etc/passwd").read_text()
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if _of(world, p) and b"edgekit" in p.read_bytes()]
+    assert desk.one(None, world).changes == ()
+
+
+def _of(world: SshWorld, cmdline: Path) -> bool:
+    try:
+        return os.path.samefile(cmdline.parent / "root", world.root)
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("flaws", "error", "words"),
+    [
+        (Flaws(personality="i686"), UnsupportedBoardError, "its processor is i686"),
+        (
+            Flaws(python="#!/bin/sh\necho 'Fatal Python error: init_fs_encoding' >&2\nexit 1\n"),
+            BrokenPythonError,
+            "init_fs",
+        ),
+        (Flaws(clock="@1970-01-01 00:05:00"), ClockError, "1970-01-01"),
+        (Flaws(disk_bytes=24 << 20), BoardDiskError, "MB are needed"),
+        (Flaws(sudo=""), NoRightsError, "visudo|usermod"),
+        (Flaws(packages=False), WheelsError, "edgekit wheels fetch"),
+    ],
+    ids=["wrong architecture", "broken Python", "clock in 1970", "full disk", "no sudo", "no wheels"],
+)
+def test_a_board_that_cannot_be_flashed_is_refused_by_name_and_left_alone(
+    desk: Desk, tmp_path: Path, flaws: Flaws, error: type[Exception], words: str
+) -> None:
+    if flaws.clock and not list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")):
+        absent("libfaketime", "apt install libfaketime")
+    with ssh_board(tmp_path, flaws) as world:
+        with pytest.raises(error, match=words):
+            desk.one(desk.bundle("1.0.0"), world)
+        assert untouched(world)
+        assert not (world.root / "opt/edgekit-runtimes").exists()
