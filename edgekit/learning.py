@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,14 @@ class Network(Protocol):
         Returns:
             ``logits``, shape (batch, classes), and whatever else the objective asks for.
         """
+
+
+@runtime_checkable
+class Advancing(Protocol):
+    """A network that is changed while it is taught, as one whose masks grow."""
+
+    def advance(self, step: int, total: int) -> None:
+        """Called before each step of training, of which there are `total`."""
 
 
 Loss = Callable[[Mapping[str, Any], Any, Any, Sequence[Any]], Any]

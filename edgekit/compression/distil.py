@@ -5,6 +5,7 @@ Source of the loss: G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in
 
 from __future__ import annotations
 
+from edgekit.compression.mending import MendingNetwork, zeros_of
 from edgekit.compression.passes import Step, Subject, Value, Workshop
 from edgekit.compression.teaching import Weighing, follow
 from edgekit.errors import PassError
@@ -54,11 +55,15 @@ def distil(subject: Subject, step: Step, workshop: Workshop) -> Subject:
     lessons, weighing = workshop.lessons, weighing_of(step)
     if weighing.alpha < 1 and not (lessons.targets[lessons.train] >= 0).any():
         raise PassError("distil", "no picture has a label", "follow the teacher alone: alpha=1")
-    student = KerasNetwork(subject.model, subject.preprocess)
+    sparse = bool(zeros_of(subject.model))
+    # What pruning has made zero stays so.
+    student = (MendingNetwork if sparse else KerasNetwork)(subject.model, subject.preprocess)
     epochs = int(step.values["epochs"])
     views = min(epochs, int(step.values["views"]))
     teacher = workshop.open_teacher(step.subject)
     network, objective = follow(subject, student, teacher, weighing, views, workshop, "distil")
     plan = Plan(epochs, float(step.values["rate"]), int(step.values["batch"]), views=views, seed=workshop.seed)
     workshop.history["distil"] = workshop.fit(network, lessons, plan, objective, stage="distil")
+    if isinstance(student, MendingNetwork):
+        student.settle_masks()
     return subject

@@ -85,18 +85,21 @@ class MendingNetwork(KerasNetwork):
         sizes: list[Any] = []
 
         def call(op: Operation, value: Any) -> Any:
-            if op.name not in self.masks:
+            kernel = self.kernel_of(op)
+            if kernel is None:
                 return run(op, value)
-            kernel = op.layer.kernel
-            masked = kernel.value * self.masks[op.name].value
-            sizes.append(tf.reduce_sum(tf.abs(masked)))
-            with keras.StatelessScope(state_mapping=[(kernel, masked)]):
+            sizes.append(tf.reduce_sum(tf.abs(kernel)))
+            with keras.StatelessScope(state_mapping=[(op.layer.kernel, kernel)]):
                 return run(op, value)
 
         values = walk(self._found, normalised(images, self.preprocess), call)
         last = values[self._last]
         logits = tf.math.log(tf.maximum(last, _TINY)) if self._probable else last
         return {"logits": logits, "features": values[self._features], "sizes": tf.add_n(sizes) if sizes else 0.0}
+
+    def kernel_of(self, op: Operation) -> Any:
+        """What stands for a layer's kernel; None for the kernel itself."""
+        return op.layer.kernel.value * self.masks[op.name].value if op.name in self.masks else None
 
     def settle_masks(self) -> None:
         """Write the zeros into the model."""

@@ -20,6 +20,7 @@ from edgekit_device.contract.preprocess import Preprocess
 # `defaults_of` where they hang on the subject, which then is one of a few words.
 PASSES = {
     "prune": "edgekit.compression.prune:prune",
+    "cluster": "edgekit.compression.cluster:cluster",
     "distil": "edgekit.compression.distil:distil",
     "qat": "edgekit.compression.qat:qat",
 }

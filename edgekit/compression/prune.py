@@ -1,4 +1,4 @@
-"""Pass `prune`: `structured` takes channels and blocks out; see the module of each kind."""
+"""Pass `prune`: `structured` takes channels and blocks out, `weights` makes single weights zero."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ EXAMPLE = "prune=structured:macs=0.5,epochs=5"
 # kind -> "module:attribute"; the module also has DEFAULTS and problem_with.
 KINDS = {
     "structured": "edgekit.compression.prune_structured:prune_structured",
+    "weights": "edgekit.compression.prune_weights:prune_weights",
 }
 
 
@@ -46,8 +47,10 @@ def prune(subject: Subject, step: Step, workshop: Workshop) -> Subject:
     before = size_facts(subject.model)
     attribute = KINDS[step.subject].split(":")[1]
     done: Subject = getattr(_module(step.subject), attribute)(subject, step, workshop)
-    facts = {"kind": step.subject, "before": before, "after": size_facts(done.model)}
-    return replace(done, facts={**done.facts, "pruned": facts})
+    known = dict(done.facts)
+    notes = known.pop("notes", [])
+    facts = {"kind": step.subject, "before": before, "after": size_facts(done.model), "notes": notes}
+    return replace(done, facts={**known, "pruned": facts})
 
 
 def _module(kind: str) -> Any:

@@ -92,8 +92,9 @@ def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subjec
         model = cut
         seed_dropout(model, workshop.seed + number)
         share = epochs // steps + (epochs % steps if number == steps else 0)
-        network = MendingNetwork(model, subject.preprocess, {})
+        network = MendingNetwork(model, subject.preprocess)
         mend(subject, network, teacher, step, workshop, epochs=share, stage=stage)
+        network.settle_masks()
         if number < steps:
             workshop.keep(f"{number}-taught", model)
     return replace(subject, model=model)

@@ -59,6 +59,8 @@ class QatNetwork:
         self._image = next(op.output for op in operations(folded, NAME) if op.kind == "InputLayer")
         self._kernels: dict[str, tuple[Any, npt.NDArray[np.float32]]] = {}
         self._biases: dict[str, Any] = {}
+        # Layer -> 0 where pruning has left a zero, which rounding keeps as well.
+        self._masks: dict[str, npt.NDArray[np.float32]] = {}
         self.ranges: dict[str, tuple[Any, Any]] = {}
         self._make_variables()
 
@@ -103,7 +105,7 @@ class QatNetwork:
         """The float model with the learnt weights; rounding is left to the quantiser."""
         for name, (variable, scale) in self._kernels.items():
             layer = self._folded.get_layer(name)
-            layer.kernel.assign(variable.numpy() * scale)
+            layer.kernel.assign(variable.numpy() * scale * self._masks.get(name, np.float32(1)))
             if name in self._biases:
                 layer.bias.assign(self._biases[name].numpy())
         return self._folded
@@ -118,6 +120,8 @@ class QatNetwork:
                 # Steps are then shares of a channel's range, whatever BatchNorm has made of its size.
                 largest = np.abs(kernel).max(axis=_within(layer), keepdims=True)
                 scale = np.where(largest > 0, largest, 1.0).astype(np.float32)
+                if (kernel == 0).any():
+                    self._masks[layer.name] = (kernel != 0).astype(np.float32)
                 self._kernels[layer.name] = keras.Variable(kernel / scale, name=f"{layer.name}_share"), scale
                 if layer.use_bias:
                     self._biases[layer.name] = keras.Variable(layer.bias.numpy(), name=f"{layer.name}_bias")
@@ -147,7 +151,10 @@ class QatNetwork:
         import tensorflow as tf
 
         share, scale = self._kernels[layer.name]
-        kernel = _rounded_weights(share.value * scale, _within(layer))
+        whole = share.value * scale
+        if layer.name in self._masks:
+            whole *= self._masks[layer.name]
+        kernel = _rounded_weights(whole, _within(layer))
         kind = type(layer).__name__
         if kind == "Dense":
             out = tf.matmul(value, kernel)

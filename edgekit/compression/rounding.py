@@ -39,6 +39,7 @@ def round_together(weights: Matrix, moment: Matrix, scales: Matrix, *, damping: 
 
     Args:
         weights: Shape (channels, inputs).
+            A weight that is exactly zero stays zero: pruning has left it so.
         moment: Second moment of the inputs, shape (inputs, inputs).
         scales: Step of each channel's grid, shape (channels, 1).
         damping: Added to the diagonal of `moment`, as a share of its mean.
@@ -49,13 +50,14 @@ def round_together(weights: Matrix, moment: Matrix, scales: Matrix, *, damping: 
     order = np.argsort(-np.diag(moment), kind="stable")
     answer = _answers(moment[np.ix_(order, order)], damping)
     left, ends = weights[:, order].copy(), _ends(weights[:, order], scales)
+    there = left != 0
     result = np.empty_like(left)
     size = weights.shape[1]
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
         errors = np.zeros((len(left), stop - start))
         for column in range(start, stop):
-            result[:, column] = _step(left[:, column], ends[:, column], scales[:, 0])
+            result[:, column] = _step(left[:, column], ends[:, column], scales[:, 0]) * there[:, column]
             error = (left[:, column] - result[:, column]) / answer[column, column]
             left[:, column + 1 : stop] -= np.outer(error, answer[column, column + 1 : stop])
             errors[:, column - start] = error
@@ -78,10 +80,10 @@ def round_apart(weights: Matrix, moments: Matrix, scales: Matrix, *, damping: fl
     sorted_moments = np.take_along_axis(np.take_along_axis(moments, order[:, :, None], 1), order[:, None, :], 2)
     answer = _answers(sorted_moments, damping)
     left = np.take_along_axis(weights, order, 1)
-    ends = _ends(left, scales)
+    ends, there = _ends(left, scales), left != 0
     result = np.empty_like(left)
     for column in range(weights.shape[1]):
-        result[:, column] = _step(left[:, column], ends[:, column], scales[:, 0])
+        result[:, column] = _step(left[:, column], ends[:, column], scales[:, 0]) * there[:, column]
         error = (left[:, column] - result[:, column]) / answer[:, column, column]
         left[:, column + 1 :] -= error[:, None] * answer[:, column, column + 1 :]
     back = np.empty_like(result)

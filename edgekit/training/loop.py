@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import TrainingError
-from edgekit.learning import Lessons, Network, Objective, Places, Plan, Progress
+from edgekit.learning import Advancing, Lessons, Network, Objective, Places, Plan, Progress
 from edgekit.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 Batch = tuple[npt.NDArray[Any], ...]
@@ -53,7 +53,8 @@ class Loop:
             if _is_over(history, plan):
                 break
             began = time.monotonic()
-            loss = self._epoch(step, optimizer, lessons, plan, objective, epoch, stage)
+            advance = network.advance if isinstance(network, Advancing) else None
+            loss = self._epoch(step, optimizer, lessons, plan, objective, epoch, stage, advance)
             entry = {"epoch": epoch + 1.0, "loss": loss, "rate": float(optimizer.learning_rate.numpy())}
             if len(lessons.monitor):
                 entry["monitor_loss"], entry["monitor_top1"] = _judge(run, lessons, plan.batch)
@@ -71,7 +72,15 @@ class Loop:
         return history
 
     def _epoch(
-        self, step: Any, optimizer: Any, lessons: Lessons, plan: Plan, objective: Objective, epoch: int, stage: str
+        self,
+        step: Any,
+        optimizer: Any,
+        lessons: Lessons,
+        plan: Plan,
+        objective: Objective,
+        epoch: int,
+        stage: str,
+        advance: Callable[[int, int], None] | None,
     ) -> float:
         order = np.random.default_rng([plan.seed, 2, epoch]).permutation(lessons.train)
         parts = [order[start : start + plan.batch] for start in range(0, len(order), plan.batch)]
@@ -80,6 +89,8 @@ class Loop:
         # Fetched only when the next step has begun: reading the loss of each step would stop the pipeline.
         losses: list[Any] = []
         for number, batch in enumerate(_ahead(parts, lambda places: make_batch(places, lessons, objective, view))):
+            if advance:
+                advance(at + number, total)
             optimizer.learning_rate.assign(rate_at(at + number, total, plan))
             losses.append(step(*batch))
             if self.progress:
