@@ -24,8 +24,8 @@ def main() -> None:
     schedule = tfmot.sparsity.keras.PolynomialDecay(
         initial_sparsity=initial,
         final_sparsity=final,
-        begin_step=int(begin),
-        end_step=int(end),
+        begin_step=int(begin) + 1,
+        end_step=int(end) + 1,
         frequency=int(frequency),
         power=power,
     )
@@ -42,8 +42,8 @@ def main() -> None:
     masks = []
     for step, change in enumerate(drift):
         layer.layer.kernel.assign_add(change)
-        # The layer counts up before it looks at its schedule.
-        layer.pruning_step.assign(step - 1)
+        # The layer counts up before it looks at its schedule: it calls the first step 1.
+        layer.pruning_step.assign(step)
         # In training mode the layer updates its mask and zeroes its kernel.
         model(np.zeros((1, drift.shape[1]), np.float32), training=True)
         masks.append(layer.pruning_vars[0][1].numpy())
