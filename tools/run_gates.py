@@ -52,6 +52,7 @@ GATES = {
     "E6": "tools.gates.e6",
     "E7": "tools.gates.e7",
     "E9": "tools.gates.e9",
+    "F1": "tools.gates.f1",
 }
 STORE = RESULTS / "gates.json"
 

@@ -19,65 +19,18 @@ from edgekit.flashing.errors import (
     UnsupportedBoardError,
     WheelsError,
 )
-from edgekit.flashing.flashed import Flashed, Options
-from edgekit.flashing.procedure import flash_all, prepare
-from edgekit.flashing.targets import parse_target
 from edgekit_device.contract.errors import SlotConflictError
 from edgekit_device.settings import load_settings
 from tests.conftest import absent
-from tests.worlds.bundles import Signer
+from tests.worlds.flash_desk import SETTINGS, Desk, current, flash_cut, half_installed, is_cut, untouched
 from tests.worlds.services import free_port
 from tests.worlds.ssh_boards import Flaws, SshWorld, require_boards, ssh_board
 from tests.worlds.trial_board import Recipe, bad_recipes, bundle_of
-
-SETTINGS = {"source": "synthetic:160x120@30", "interval_s": 1.0}
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _boards() -> None:
     require_boards()
-
-
-class Desk:
-    """The host's side: a signer, bundles, pinned keys."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.signer = Signer.make(place / "keys")
-        (place / "wheels").mkdir()
-
-    def bundle(self, version: str, recipe: Recipe | None = None) -> Path:
-        path = self.place / f"toy-{version}.edgekit"
-        path.write_bytes(bundle_of(recipe or Recipe(), version))
-        self.signer.sign(path)
-        return path
-
-    def flash(
-        self, bundle: Path | None, *worlds: SshWorld | str, dry_run: bool = False, **settings: object
-    ) -> list[Flashed]:
-        config = self.place / "ssh_config"
-        keys = {world.key for world in worlds if isinstance(world, SshWorld)}
-        config.write_text("".join(f"IdentityFile {key}\n" for key in keys) or "\n")
-        options = Options(
-            dry_run=dry_run, remove=bundle is None, ssh_config=str(config), known_hosts=self.place / "known_hosts"
-        )
-        wanted = None
-        if bundle is not None:
-            wanted = prepare(
-                bundle,
-                public_key=self.signer.public,
-                settings={**SETTINGS, **settings},
-                wheels=self.place / "wheels",
-                wait_s=120.0,
-            )
-        targets = [parse_target(world if isinstance(world, str) else world.url()) for world in worlds]
-        return flash_all(wanted, targets, options)
-
-    def one(self, bundle: Path | None, world: SshWorld, **settings: object) -> Flashed:
-        (done,) = self.flash(bundle, world, **settings)
-        if done.error is not None:
-            raise done.error
-        return done
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +42,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshWorld]:
     with ssh_board(tmp_path_factory.mktemp("board")) as made:
         yield made
-
-
-def current(world: SshWorld) -> str:
-    link = world.root / "opt/edgekit/current"
-    return os.readlink(link).rpartition("/")[2] if link.is_symlink() else ""
-
-
-def untouched(world: SshWorld) -> bool:
-    """Nothing of ours is on the board."""
-    return not any((world.root / path).exists() for path in ("opt/edgekit", "etc/edgekit", "var/lib/edgekit"))
 
 
 def test_a_blank_board_runs_what_was_flashed_and_a_second_flash_changes_nothing(desk: Desk, world: SshWorld) -> None:
@@ -150,8 +93,19 @@ def test_one_bad_board_stops_no_other(desk: Desk, world: SshWorld) -> None:
     assert current(world) == "toy-1.2.0"
 
 
+def test_a_link_that_is_cut_leaves_the_old_or_the_new_and_the_next_flash_goes_on(desk: Desk, world: SshWorld) -> None:
+    for number, cut in enumerate((3_000, 12_000, 30_000)):
+        bundle = desk.bundle(f"1.3.{number}")
+        done, passed = flash_cut(desk, bundle, world, cut)
+        assert passed == cut
+        assert is_cut(done), done
+        assert half_installed(world, desk.digests) == []
+    assert desk.one(bundle, world).error is None
+    assert current(world) == "toy-1.3.2"
+
+
 def test_settings_that_change_restart_the_service(desk: Desk, world: SshWorld) -> None:
-    done = desk.one(desk.bundle("1.2.0"), world, interval_s=2.0)
+    done = desk.one(desk.bundle("1.3.2"), world, interval_s=2.0)
     assert done.changes[-1] == "restart the service"
     assert load_settings(world.root / "etc/edgekit/device.toml").interval_s == 2.0
 
@@ -159,9 +113,9 @@ def test_settings_that_change_restart_the_service(desk: Desk, world: SshWorld) -
 def test_a_board_whose_plug_was_pulled_is_started_again_by_the_next_flash(desk: Desk, world: SshWorld) -> None:
     world.pull_the_plug()
     world.start()
-    done = desk.one(desk.bundle("1.2.0"), world, interval_s=2.0)
+    done = desk.one(desk.bundle("1.3.2"), world, interval_s=2.0)
     assert done.changes == ("start the service",)
-    assert current(world) == "toy-1.2.0"
+    assert current(world) == "toy-1.3.2"
 
 
 def test_everything_can_be_taken_away_again(desk: Desk, world: SshWorld) -> None:
