@@ -8,24 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekit.flashing import libedgetpu, releasing, runtime, runtime_plan, service, steps
-from edgekit.flashing.board import BOARD_USER, HOME, STATE, Board, Sent, device_command
+from edgekit.flashing import libedgetpu, releasing, runtime_plan, service, steps
+from edgekit.flashing.board import BOARD_USER, STATE, Board, Sent, device_command
 from edgekit.flashing.checks import refuse
 from edgekit.flashing.device_wheel import DeviceWheel
 from edgekit.flashing.errors import BoardError
 from edgekit.flashing.facts import System, ask
 from edgekit.flashing.folder import FolderBoard
+from edgekit.flashing.runtime_steps import held_version, judge_versions, launcher_steps, read_wish, runtime_steps
 from edgekit.flashing.ssh import failure
 from edgekit.flashing.steps import Step
-from edgekit.flashing.versions import KEEP, SAME, judge_versions
 from edgekit.flashing.wheelhouse import Wheel
 from edgekit_device.bundle import Bundle
 from edgekit_device.contract.documents import load
 from edgekit_device.contract.errors import ContractError
 from edgekit_device.contract.ids import suggest_id
-from edgekit_device.requirements import check_requirements
-from edgekit_device.runtimes import launcher
-from edgekit_device.runtimes.holding import LAUNCH
 
 _ENROLL_S = 60.0
 _CREDENTIALS = f"{STATE}/identity/credentials.json"
@@ -128,22 +125,23 @@ async def plan_board(
     """
     system = await ask(board)
     refuse(board.name, system, 0)
-    wish = await _wish(board)
+    wish = await read_wish(board)
     held = await held_version(board, wish)
-    fate = judge_versions(board.name, device.version, held)
+    keep = judge_versions(board.name, device.version, held, wish, wanted.bundle.manifest.requires)
     plan = Plan(system=system, service=service.Service.of(system), notes=[system.words])
     status = await service.status_of(board) if held else {}
     plan.old_pid = status.get("pid") if status.get("alive") else None
     needed = 3 * len(wanted.data)
-    if fate == KEEP or (fate == SAME and wish):
-        check_requirements(wanted.bundle.manifest, runtime=held)
-        whose = f"newer than this machine's {device.version}" if fate == KEEP else "what came over the air"
-        plan.notes.append(f"its edgekit-device {held} is {whose}, and stays")
+    if keep:
+        plan.notes.append(keep)
     else:
-        check_requirements(wanted.bundle.manifest, runtime=device.version)
-        plan.enter += await _launcher(board, wish)
+        plan.enter += await launcher_steps(board, wish)
         base = runtime_plan.plan_runtime(board.name, system, device, place, wanted.wheels)
-        needed += await _plan_runtime(board, base, plan, on_sent)
+        found = await runtime_steps(board, base, system, on_sent)
+        plan.prepare, plan.keep = found.prepare, found.keep
+        plan.enter += found.enter
+        plan.notes += found.notes
+        needed += found.needed_bytes
     plan.warnings += refuse(board.name, system, needed)
     plan.prepare = [*_users(board, system), *await steps.folder_steps(board), *plan.prepare]
     if wanted.package is not None:
@@ -161,47 +159,6 @@ async def plan_board(
     return plan
 
 
-async def held_version(board: Board, wish: str) -> str:
-    """Version of edgekit-device on a board; empty without one that runs.
-
-    Args:
-        board: Which.
-        wish: Where its `runtime` link points: a release that came over the air runs in place of ours.
-    """
-    if not await _has_user(board):
-        return ""
-    command = f"{HOME}/{wish or 'venv'}/bin/edgekit-device"
-    ran = await board.run([command, "--version"], user=BOARD_USER)
-    words = ran.text.split() if ran.status == 0 else []
-    return words[1] if len(words) == 2 and words[0] == "edgekit-device" else ""
-
-
-async def _wish(board: Board) -> str:
-    """The runtime release that should run, relative to /opt/edgekit; empty for the one that flash makes."""
-    entry = await board.entry(f"{HOME}/{launcher.LINK}")
-    target = entry.target if entry is not None and entry.kind == "link" else ""
-    return "" if target in ("", launcher.BASE) else target
-
-
-async def _launcher(board: Board, wish: str) -> list[Step]:
-    """What picks the runtime; and the wish for ours, where an older one that came over the air runs."""
-    path, link = f"{HOME}/{LAUNCH}", f"{HOME}/{launcher.LINK}"
-    text = Path(launcher.__file__).read_bytes()
-    before, found = await board.read(path), []
-    if before != text:
-        back = partial(board.remove, path) if before is None else partial(board.write, path, before, mode=0o755)
-        found.append(Step("launcher", f"write {path}", partial(board.write, path, text, mode=0o755), back))
-    if wish:
-        words = f"have the runtime of this flash run, instead of {wish}"
-        apply, back = partial(board.link, link, launcher.BASE), partial(board.link, link, wish)
-        found.append(Step("launcher", words, apply, back))
-    return found
-
-
-async def _has_user(board: Board) -> bool:
-    return (await board.run(["id", "-u", BOARD_USER])).status == 0
-
-
 def _users(board: Board, system: System) -> list[Step]:
     async def create(command: list[str]) -> None:
         ran = await board.run(command)
@@ -209,31 +166,6 @@ def _users(board: Board, system: System) -> list[Step]:
             raise failure(board.name, f"create the user {BOARD_USER}", ran)
 
     return [Step("user", words, partial(create, command)) for words, command in service.user_steps(system)]
-
-
-async def _plan_runtime(board: Board, base: runtime_plan.RuntimePlan, plan: Plan, on_sent: Sent | None) -> int:
-    """Add the runtime's steps. Returns bytes that it needs."""
-    held = await runtime.held_runtime(board)
-    plan.keep = [base.runtime_id, *([held] if held else [])]
-    whole, needed = await runtime.is_whole(board, base), 0
-    if not whole:
-        words = runtime_plan.words_of(base)
-        plan.notes += words[1:]
-        needed = base.needed_bytes
-
-        async def build() -> None:
-            await runtime.send(board, base, on_sent)
-            assert plan.system is not None
-            await runtime.build(board, base, plan.system)
-
-        plan.prepare.append(Step("runtime", words[0], build))
-    if held != base.runtime_id:
-        back = partial(board.remove, runtime_plan.VENV)
-        if held:
-            back = partial(board.link, runtime_plan.VENV, f"{runtime_plan.BASES}/{held}")
-        words_ = f"enter runtime {base.runtime_id}{f' instead of {held}' if held else ''}"
-        plan.enter.append(Step("runtime", words_, partial(board.link, runtime_plan.VENV, base.folder), back))
-    return needed
 
 
 async def _settings(board: Board, wanted: Wanted, system: System, label: str) -> dict[str, object]:

@@ -23,9 +23,9 @@ from edgekit.flashing.facts import PythonFacts, System, system_from
 from edgekit.flashing.hostkeys import HostKeys, host_name
 from edgekit.flashing.naming import read_boards
 from edgekit.flashing.runtime_plan import constrain, plan_runtime, words_of
+from edgekit.flashing.runtime_steps import judge_versions
 from edgekit.flashing.service import judge
 from edgekit.flashing.targets import SshTarget, parse_target
-from edgekit.flashing.versions import KEEP, UPDATE, judge_versions
 from edgekit.flashing.wheelhouse import DamagedWheelError, choose, read_wheel, tags_of
 from edgekit_device.verdicts import REJECTED
 
@@ -165,24 +165,23 @@ def test_extras_and_markers_are_the_boards_not_this_machines(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("here", "there", "fate"),
+    ("here", "there", "wish", "words"),
     [
-        ("0.1.0", "", "install"),
-        ("0.1.0", "0.1.0", "same"),
-        ("0.2.0", "0.1.0", UPDATE),
-        ("1.2.0", "0.9.0", UPDATE),
-        ("0.1.0", "0.1.4", KEEP),
-        ("1.1.0", "1.3.2", KEEP),
+        ("0.1.0", "", "", ""),
+        ("0.1.0", "0.1.0", "", ""),
+        ("0.2.0", "0.1.0", "runtimes/a/venv", ""),
+        ("0.1.0", "0.1.4", "", "newer than edgekit 0.1.0; it stays"),
+        ("0.1.0", "0.1.0", "runtimes/a/venv", "came over the air"),
     ],
 )
-def test_host_and_board_may_differ_by_the_rules(here: str, there: str, fate: str) -> None:
-    assert judge_versions("porch", here, there) == fate
+def test_a_boards_runtime_is_never_made_older(here: str, there: str, wish: str, words: str) -> None:
+    assert words in (found := judge_versions("porch", here, there, wish)) and bool(words) == bool(found)
 
 
-@pytest.mark.parametrize(("here", "there"), [("0.1.9", "0.2.0"), ("1.9.0", "2.0.0"), ("0.9.0", "1.0.0")])
-def test_a_board_that_is_a_step_ahead_is_refused_with_the_upgrade(here: str, there: str) -> None:
-    with pytest.raises(RuntimeVersionError, match="pip install --upgrade"):
-        judge_versions("porch", here, there)
+def test_a_board_that_is_a_step_ahead_and_a_bundle_for_a_newer_runtime_are_refused_with_the_upgrade() -> None:
+    for there, requires in (("0.2.0", {}), ("1.0.0", {}), ("", {"runtime": "0.3.0"})):
+        with pytest.raises(RuntimeVersionError, match="pip install --upgrade"):
+            judge_versions("porch", "0.1.9", there, "", requires)
 
 
 def test_the_device_wheel_is_the_same_bytes_each_time_and_holds_what_runs_here() -> None:

@@ -68,6 +68,7 @@ class Flaws:
         clock: What libfaketime makes of the clock, e.g. ``@1970-01-01 00:05:00``; None leaves it.
         os_release: Text of /etc/os-release; None takes this machine's.
         packages: Whether the board's system Python has numpy, OpenCV and the interpreter, as apt would bring them.
+        apt: No flaw: packages can be installed, with dpkg's own records.
     """
 
     disk_bytes: int | None = None
@@ -77,6 +78,7 @@ class Flaws:
     clock: str | None = None
     os_release: str | None = None
     packages: bool = True
+    apt: bool = False
 
 
 @dataclass
@@ -157,11 +159,16 @@ class SshWorld:
         elif not root.exists():
             shutil.copytree(self.place / "base", root, symlinks=True)
         lines += ["mount --rbind /dev $R/dev", "mount -t proc proc $R/proc"]
-        lines += [
-            "mount --bind /usr $R/usr",
-            "mount -o remount,bind,ro $R/usr",
-            "mount -t tmpfs -o mode=755 tmpfs $R/run",
-        ]
+        if flaws.apt:
+            # A /usr of its own to write to, above this machine's.
+            over = self.place / "usr"
+            over.mkdir(exist_ok=True)
+            lines += [f"mount -t tmpfs tmpfs {over}", f"mkdir {over}/upper {over}/work"]
+            layers = f"lowerdir=/usr,upperdir={over}/upper,workdir={over}/work"
+            lines += [f"mount -t overlay -o {layers} overlay $R/usr"]
+        else:
+            lines += ["mount --bind /usr $R/usr", "mount -o remount,bind,ro $R/usr"]
+        lines += ["mount -t tmpfs -o mode=755 tmpfs $R/run"]
         lines += ["mkdir -p $R/run/sshd $R/run/lock"]
         if flaws.packages:
             site = sysconfig.get_path("purelib")
@@ -238,6 +245,10 @@ def make_board(place: Path, flaws: Flaws | None = None, *, address: str = "127.0
         (base / home / ".ssh/authorized_keys").write_text(public)
     os.chown(base / "home/pi", 1000, 1000)
     port = 22 if netns else free_port()
+    if flaws.apt:
+        (base / "var/lib/dpkg/info").mkdir(parents=True)
+        (base / "var/lib/dpkg/updates").mkdir()
+        (base / "var/lib/dpkg/status").touch()
     more = ""
     if flaws.clock:
         # In sessions only: sshd itself under a wrong clock dropped a connection, once in six.
