@@ -16,6 +16,7 @@ from edgekit.cli import (
     compress,
     convert,
     demo,
+    devices,
     doctor,
     evaluate,
     flash,
@@ -51,6 +52,7 @@ app.command(help=inspect.HELP)(inspect.inspect)
 app.add_typer(keys.app, name="keys", help=keys.HELP)
 app.command(help=bundle.HELP)(bundle.bundle)
 app.command(help=flash.HELP)(flash.flash)
+app.command(help=devices.HELP)(devices.devices)
 app.add_typer(wheels.app, name="wheels", help=wheels.HELP)
 app.add_typer(doctor.app, name="doctor", help=doctor.HELP)
 app.add_typer(fleet.app, name="fleet", help=fleet.HELP)

@@ -33,6 +33,7 @@ _STAGES = {
     "agree": "comparing with the float model",
     "evaluate": "judging images",
     "bench": "timing",
+    "fetch": "fetching wheels",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.terminal import megabytes, print_json
+from edgekit.cli.terminal import megabytes, print_json, progress_bar
 
 HELP = "Packages for boards without a network, and runtime releases made of them."
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -16,6 +16,42 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions
 @app.callback()
 def _wheels() -> None:
     """Packages for boards without a network, and runtime releases made of them."""
+
+
+@app.command()
+def fetch(
+    python: Annotated[
+        list[str] | None, typer.Option(help="Python of the boards: 3.11 (Bookworm), 3.13 (Trixie); again for more.")
+    ] = None,
+    machine: Annotated[
+        list[str] | None, typer.Option(help="Their machine: aarch64, x86_64, armv7l; again for more.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="Another folder than the cache.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
+) -> None:
+    """Fetch what boards need, with hashes, so that `edgekit flash` needs no network. Interrupted, it goes on."""
+    from edgekit.flashing.wheel_cache import cache_folder
+    from edgekit.flashing.wheel_cache import fetch as run
+
+    with progress_bar(quiet=as_json) as progress:
+        done = run(out, pythons=python or (), machines=machine or (), progress=progress)
+    if as_json:
+        print_json(
+            {
+                "folder": str(done.folder),
+                "fetched": list(done.fetched),
+                "kept": list(done.kept),
+                "device": done.device,
+                "bytes": done.bytes,
+            }
+        )
+        return
+    typer.echo(
+        f"{done.folder}: {len(done.fetched)} wheels fetched, {len(done.kept)} were there, {megabytes(done.bytes)}; "
+        f"{done.device} of this version beside them"
+    )
+    where = "" if done.folder == cache_folder() else f" --wheels {done.folder}"
+    typer.echo(f"next: edgekit flash BUNDLE ssh://USER@HOST{where}")
 
 
 @app.command()
