@@ -33,8 +33,9 @@ MORE = """
     openssh-server sudo passwd login iproute2 adduser init-system-helpers libpam-modules libpam-runtime mount dpkg tar
     gzip netbase
 """.split()  # noqa: SIM905
-# What a board has no use for here.
-LESS = ("gcc", "libc6-dev")
+# Raspberry Pi OS has numpy and no OpenCV; Debian's with its 300 libraries takes a minute to import under emulation.
+LESS = ("gcc", "libc6-dev", "python3-opencv")
+_PAM = {"auth": "pam_deny.so", "account": "pam_unix.so", "password": "pam_deny.so", "session": "pam_unix.so"}
 _UP_S = 120.0
 _SSHD = f"""HostKey /etc/ssh/host_key
 PidFile none
@@ -195,6 +196,8 @@ def _furnish(place: Path) -> None:
     (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\nhosts: files\n")
     (etc / "hostname").write_text("porch\n")
     (etc / "hosts").write_text("127.0.0.1 localhost\n127.0.1.1 porch\n")
+    for name, module in _PAM.items():
+        (etc / "pam.d" / f"common-{name}").write_text(f"{name} required {module}\n")
     for folder in ("var/cache", "var/lib", "var/log", "opt", "run", "home"):
         (root / folder).mkdir(parents=True, exist_ok=True)
 

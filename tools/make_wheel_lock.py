@@ -3,7 +3,8 @@
     python tools/make_wheel_lock.py
 
 Packages are named, never an address: pip finds them where this machine's pip looks. Every target is then chosen from
-the way `edgekit flash` chooses, so that a lock with a hole is not written. Downloads some 400 MB into build/wheel-lock.
+the way `edgekit flash` chooses, so that a lock with a hole is not written. Downloads some 400 MB into build/wheel-lock,
+and what lies there is not asked for again: remove it for newer versions.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ LEAST_GLIBC_MINOR = 17
 MACHINES = ("aarch64", "x86_64")
 # numpy 1 is what Bookworm's picamera2 was built with; the last OpenCV that takes it.
 OLD_OPENCV = "opencv-python-headless>=4.10,<4.12"
-# What exists for 32-bit boards. numpy and OpenCV are apt's there.
-ARMV7 = ("tflite-runtime>=2.14,<3", "cffi", "pycparser", "typing-extensions", "securesystemslib", "urllib3", "pip")
+# What exists for 32-bit boards. numpy and OpenCV are apt's there, and no wheel of cffi exists: such a board still needs
+# its own index (Raspberry Pi OS brings piwheels).
+ARMV7 = ("tflite-runtime>=2.14,<3", "cryptography>=42", "paho-mqtt>=2.1,<3", "py-minisign>=0.15", "pip")
+ARMV7_APT = {"numpy": "apt"}
 
 
 def device_roots() -> tuple[list[str], list[str]]:
@@ -37,7 +40,7 @@ def device_roots() -> tuple[list[str], list[str]]:
 
 
 def platforms(python: str, machine: str) -> list[str]:
-    """pip's words for a board."""
+    """Pip's words for a board."""
     names = [f"manylinux_2_{n}_{machine}" for n in range(GLIBC_MINOR[python], LEAST_GLIBC_MINOR - 1, -1)]
     return [word for name in [*names, f"manylinux2014_{machine}"] for word in ("--platform", name)]
 
@@ -55,7 +58,7 @@ def fill(python: str, machine: str) -> None:
     """Bring everything for one kind of board."""
     base, more = device_roots()
     if machine == "armv7l":
-        for package in (*base, *ARMV7):
+        for package in ARMV7:
             if not download(python, machine, [package], deps=False):
                 print(f"{python} {machine}: no wheel of {package}; best effort", flush=True)
         return
@@ -73,8 +76,8 @@ def complete(python: str, machine: str) -> None:
     base, more = device_roots()
     major, minor = map(int, python.split("."))
     facts = PythonFacts("/usr/bin/python3", (major, minor, 0), libc=f"2.{GLIBC_MINOR[python]}")
-    own = {"numpy": "apt"} if machine == "armv7l" else {}
-    roots = [*base, ARMV7[0]] if machine == "armv7l" else [*base, *more]
+    own = ARMV7_APT if machine == "armv7l" else {}
+    roots = list(ARMV7) if machine == "armv7l" else [*base, *more]
     for _ in range(3):
         wheels = [read_wheel(path) for path in sorted((PLACE / f"{python}-{machine}").glob("*.whl"))]
         missing = choose(wheels, roots, facts, machine, own).missing
@@ -92,7 +95,8 @@ def main() -> None:
     found: dict[str, list[str]] = {}
     wheels: dict[str, dict[str, object]] = {}
     for python, machine in targets:
-        fill(python, machine)
+        if not (PLACE / f"{python}-{machine}").exists():
+            fill(python, machine)
         complete(python, machine)
         files = sorted((PLACE / f"{python}-{machine}").glob("*.whl"))
         found[f"{python} {machine}"] = [path.name for path in files]

@@ -51,8 +51,6 @@ def _row(board: FoundBoard) -> dict[str, object]:
 def table(found: list[FoundBoard]) -> list[str]:
     """One line a board, within 80 columns while names are short."""
     rows = [("site.id", "target", "address")]
-    rows += [
-        (f"{b.site or '?'}.{b.device or '?'}", b.target, b.addresses[0] if b.addresses else "") for b in found
-    ]
+    rows += [(f"{b.site or '?'}.{b.device or '?'}", b.target, b.addresses[0] if b.addresses else "") for b in found]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     return [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows]

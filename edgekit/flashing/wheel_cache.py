@@ -180,7 +180,7 @@ _OTHER = "somebody replaced it; do not install it, and look at: pip config list"
 
 
 def _named(wheel: LockedWheel, said: str) -> WheelFetchError:
-    """pip's words, by name."""
+    """Pip's words, by name."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no reason")
     if "DO NOT MATCH THE HASHES" in said:

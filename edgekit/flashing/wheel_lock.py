@@ -76,7 +76,9 @@ class WheelLock:
         for given, known in ((pythons, {p for p, _ in self.targets}), (machines, {m for _, m in self.targets})):
             for word in given:
                 if word not in known:
-                    raise UsageError(f"no wheels are locked for {word}{near_miss(word, known)}; there are: {self.words}")
+                    raise UsageError(
+                        f"no wheels are locked for {word}{near_miss(word, known)}; there are: {self.words}"
+                    )
         wanted: dict[str, LockedWheel] = {}
         for (python, machine), names in self.targets.items():
             if (machine in machines if machines else machine not in BEST_EFFORT) and (not pythons or python in pythons):
