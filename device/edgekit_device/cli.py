@@ -149,6 +149,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
     run.add_argument("--trial", metavar="NAME=VALUE,...", help="limits of an update's trial, e.g. window_s=45")
     run.add_argument("--preview", metavar="HOST:PORT", help="serve a page with the live picture, e.g. 127.0.0.1:8088")
+    run.add_argument("--pictures", action="store_true", help="the fleet's operators may ask for a picture (default no)")
     run.add_argument(
         "--home-assistant",
         nargs="?",

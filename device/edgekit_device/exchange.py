@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from edgekit_device.answering import Desk
 from edgekit_device.ladder import Ladder
 from edgekit_device.ota.bundles import BundleGoal
 from edgekit_device.ota.follower import Follower
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgekit_device.ground import Release
+    from edgekit_device.log_ring import LogRing
     from edgekit_device.reporter import Reporter
     from edgekit_device.run_plan import RunPlan
     from edgekit_device.rung_keeper import RungKeeper
@@ -54,6 +56,23 @@ class Exchange:
     def event(self, kind: str, reason: str | None, **detail: Any) -> None:
         """Send one event and say it on the terminal."""
         raise NotImplementedError
+
+    def _desk(self, log: LogRing, plan: RunPlan) -> Desk:
+        """What answers to the host are made from."""
+
+        def ask_worker(number: str) -> bool:
+            self.tell("picture", id=number)
+            return self._ready is not None
+
+        return Desk(
+            log,
+            send=lambda document: self.reporter.answer(document),
+            note=lambda kind, reason: self.event(kind, reason),
+            ask_worker=ask_worker,
+            pictures=plan.pictures,
+            root=plan.root,
+            secrets=plan.secrets,
+        )
 
     @property
     def rung(self) -> str | None:

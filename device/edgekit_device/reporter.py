@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from edgekit_device import health
 from edgekit_device.contract.clock import utc_text
 from edgekit_device.contract.telemetry import Event, Reading, Result, Status
-from edgekit_device.contract.topics import EVENT, REPORTED, RESULT, TELEMETRY
+from edgekit_device.contract.topics import ANSWER, EVENT, REPORTED, RESULT, TELEMETRY
 from edgekit_device.publish.outlet import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from edgekit_device.contract.asking import Request
     from edgekit_device.contract.desired import Desired, Watch
     from edgekit_device.housekeeping import Housekeeping
     from edgekit_device.publish.outlet import Outlet, OutletState
@@ -94,9 +95,9 @@ class Reporter:
                 waiting = f" ({state.waiting} messages wait)" if state.waiting else ""
                 self.say(f"cannot publish: {state.reason}{waiting}" if state.reason else "publishing")
 
-    def listen(self) -> list[Desired | Watch]:
+    def listen(self) -> list[Desired | Watch | Request]:
         """What the host asks for; what an outlet wants said becomes an event on the way."""
-        wishes: list[Desired | Watch] = []
+        wishes: list[Desired | Watch | Request] = []
         for heard in [heard for outlet in self.outlets for heard in outlet.heard()]:
             if isinstance(heard, Notice):
                 self.event(heard.kind, heard.reason, heard.detail)
@@ -114,6 +115,11 @@ class Reporter:
         document = Event(self.who.boot, self._number(), utc_text(), kind, reason, detail).to_bytes()
         for outlet in self.outlets:
             outlet.send(EVENT, document)
+
+    def answer(self, document: bytes) -> None:
+        """Send the answer to a request, best effort."""
+        for outlet in self.outlets:
+            outlet.send(ANSWER, document)
 
     def result(self, message: Mapping[str, Any]) -> None:
         """Send one decision."""

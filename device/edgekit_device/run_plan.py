@@ -27,6 +27,8 @@ class RunPlan:
         mode: ``throughput`` or ``latency``.
         seconds: Stop after that long; None runs until told.
         endless: The source is a device: when it cannot be opened, keep trying.
+        pictures: Whether the host may ask for a picture.
+        secrets: Of this run: they are taken out of every text that the host asks for.
         ground: The releases that are followed; None for a bundle that is run by hand.
         runtime: The runtime's own trial; None for a run that the launcher did not start.
         root: Folder that stands for the board's ``/``.
@@ -53,3 +55,5 @@ class RunPlan:
     runtime: RuntimeWatch | None = None
     root: Path = Path("/")
     updates: str | None = None
+    pictures: bool = False
+    secrets: tuple[str, ...] = field(default=(), repr=False)

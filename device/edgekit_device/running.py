@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
@@ -33,6 +34,9 @@ from edgekit_device.supervisor import Supervisor, new_boot
 from edgekit_device.updates import first_release
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgekit_device.preview_address import PreviewAddress
     from edgekit_device.publish.outlet import Outlet
 
 BOARD_KEYS = "/etc/edgekit/keys"
@@ -100,12 +104,20 @@ def settings_for(args: argparse.Namespace) -> DeviceSettings:
         "threads": args.threads,
         "mode": args.mode,
         "preview": args.preview,
+        "pictures": args.pictures or None,
     }
     toml = None if args.bundle else board_path(Path(args.root), "/etc/edgekit/device.toml")
     settings = load_settings(toml, os.environ, flags)
     if args.interval is None and (args.json or settings.broker is None):
         return replace(settings, interval_s=_TERMINAL_INTERVAL_S)
     return settings
+
+
+def secrets_of(source: str, preview: PreviewAddress | None, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What this run knows and nobody else should: a camera's password, the preview's token."""
+    named = [environ.get(name, "") for name in re.findall(r"\$\{(\w+)\}", source)]
+    token = preview.token if preview is not None else None
+    return tuple(secret for secret in (*named, token) if secret)
 
 
 def default_threads() -> int:
@@ -226,6 +238,8 @@ def run(args: argparse.Namespace) -> int:
         ),
         root=Path(args.root),
         updates=settings.updates,
+        pictures=settings.pictures,
+        secrets=secrets_of(settings.source, preview, os.environ),
     )
     if preview:
         _say(f"preview at {preview.url}")

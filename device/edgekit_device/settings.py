@@ -44,6 +44,7 @@ class DeviceSettings:
         threads: Threads of the interpreter; none lets the board choose.
         mode: ``throughput`` or ``latency``.
         preview: ``HOST:PORT`` of the preview page; none means no page.
+        pictures: Whether operators of the fleet may ask this board for a picture; nothing sent by the host sets it.
         updates: ``https://HOST:PORT/updates/`` of the fleet's repository; none means no updates over the air.
     """
 
@@ -57,13 +58,15 @@ class DeviceSettings:
     mode: str = "throughput"
     preview: str | None = None
     updates: str | None = None
+    pictures: bool = False
 
 
 _HINTS = get_type_hints(DeviceSettings)
 KEYS = tuple(_HINTS)
 _CHOICES = {"delegate": ("auto", "edgetpu", "xnnpack", "builtin"), "mode": ("throughput", "latency")}
 _RANGES = {"interval_s": (0.05, 86_400.0), "threads": (1, 64)}
-_WORDS = {str: "text", int: "a whole number", float: "a number"}
+_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def load_settings(
@@ -136,7 +139,7 @@ def check_setting(where: str, key: str, value: object) -> Any:
     kind = _kind(key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 1 << 60 else math.inf
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         raise SettingsError(where, f"'{key}' must be {_WORDS[kind]}, found {type(value).__name__}")
     if key in _RANGES and isinstance(value, int | float):
         low, high = _RANGES[key]
@@ -184,8 +187,8 @@ def _kind(key: str) -> type:
 def _from_text(where: str, key: str, text: str) -> Any:
     kind = _kind(key)
     try:
-        value = kind(text)
-    except ValueError as cause:
+        value = _TRUTH[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError) as cause:
         raise SettingsError(where, f"'{key}' must be {_WORDS[kind]}, found {text[:60]!r}") from cause
     return check_setting(where, key, value)
 
@@ -197,6 +200,8 @@ def _near(key: str) -> str:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str):
         # A JSON string is a TOML basic string, but for DEL and for surrogate pairs: hence no ASCII escapes.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

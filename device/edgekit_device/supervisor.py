@@ -13,8 +13,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from edgekit_device.answering import Answering
 from edgekit_device.camera_state import STALLED, CameraState
 from edgekit_device.choice import fingerprint, keep_choice, load_choice
+from edgekit_device.contract.asking import Request
 from edgekit_device.contract.desired import Desired
 from edgekit_device.contract.telemetry import STEPS
 from edgekit_device.exchange import Exchange
@@ -22,6 +24,7 @@ from edgekit_device.ground import Release
 from edgekit_device.health.sampler import HealthPlaces
 from edgekit_device.housekeeping import Housekeeping
 from edgekit_device.ladder import EDGETPU, Ladder
+from edgekit_device.log_ring import LogRing
 from edgekit_device.meter import BINS, quantiles_ms
 from edgekit_device.publish.wishes import Wishes
 from edgekit_device.reporter import Identity, Reporter
@@ -55,11 +58,13 @@ class Supervisor(Exchange):
     ) -> None:
         who = Identity(plan.site, plan.device, boot, plan.bundle.manifest.bundle_id, plan.source)
         house = house or Housekeeping(HealthPlaces(plan.state_dir))
-        self.reporter = Reporter(who, outlets, house, say)
+        log = LogRing(say)
+        self.reporter = Reporter(who, outlets, house, log)
         self._take_up(plan, ladder)
         serving = Release(plan.bundle, plan.bundle_data, plan.bundle_path)
         self._updates = Updates(plan.ground, self, serving) if plan.ground else None
         self._follower = self._follow(plan)
+        self._answering = Answering(self._desk(log, plan))
         self.stopping = False
         self._worker: WorkerProcess | None = None
         self._ready: dict[str, Any] | None = None
@@ -118,10 +123,14 @@ class Supervisor(Exchange):
     def _listen(self, now_s: float, due_s: float) -> float:
         """Do what the host asks for, say what the publishers want said. Returns when the next Reading is due."""
         for wish in self.reporter.listen():
+            if isinstance(wish, Request):
+                self._answering.hear(wish, now_s)
+                continue
             self.wishes.hear(wish, now_s)
             if self._follower and isinstance(wish, Desired):
                 self._follower.hear(wish, now_s)
             self._report_state()
+        self._answering.tick(now_s)
         return min(due_s, now_s + self.wishes.interval_s(now_s))
 
     def event(self, kind: str, reason: str | None, **detail: Any) -> None:
@@ -173,6 +182,7 @@ class Supervisor(Exchange):
             lanes=1 if plan.threads else self._choice.lanes.get(rung, 1),
             mode=plan.mode,
             preview=plan.preview,
+            pictures=plan.pictures,
             probe=probe,
         )
 
@@ -263,6 +273,8 @@ class Supervisor(Exchange):
             self._on_camera(message)
         elif kind == "notice":
             self.event(message["word"], message["reason"])
+        elif kind == "picture":
+            self._answering.hear_picture(message)
         elif kind == "end":
             self._on_end(message["error"])
         elif self._updates is not None:
@@ -419,6 +431,7 @@ class Supervisor(Exchange):
             if self._worker is not None:
                 self._worker.end()
             self._keeper.close()
+            self._answering.close()
             if self._updates is not None:
                 self._updates.close()
             if self.plan.runtime is not None:

@@ -30,6 +30,7 @@ from edgekit_device.meter import Meter
 from edgekit_device.progress import Progress, read_memory
 from edgekit_device.slowness import warnings_for
 from edgekit_device.smoothing import Smoother, SmoothingRule
+from edgekit_device.snapshot import Snapshot
 from edgekit_device.soundness import check_classes
 from edgekit_device.sources.frame import SourceOptions
 
@@ -75,6 +76,7 @@ class Server:
         self.smoother = Smoother(SmoothingRule())
         self.now: dict[str, Any] = {"label": None, "score": None}
         self.preview: Preview | None = None
+        self.snapshot = Snapshot(channel.send)
         self.stopping = threading.Event()
         self._claim: tuple[int, bool] | None = None
         self._served = 0
@@ -106,6 +108,8 @@ class Server:
             beside.offer(look.frame, model.labels[top])
         if self.preview is not None:
             self.preview.studio.show(look.frame, self.now["label"], self.now["score"])
+        if self.snapshot.wanted:
+            self.snapshot.show(look.frame, self.now)
 
     def _decide(self, labels: Sequence[str], top: int, score: float) -> None:
         decision = self.smoother.add(top, score)
@@ -181,6 +185,8 @@ class Server:
                 self.channel.send("measured", bundle=self.model.bundle_id, **self.watch.measured())
                 if command.get("forget"):
                     self.watch.seconds.clear()
+            elif command["cmd"] == "picture":
+                self.snapshot.take(command["id"])
             elif command["cmd"] == "stop":
                 self.stopping.set()
         os._exit(0)
@@ -209,6 +215,7 @@ def _prepare(config: dict[str, Any], channel: Channel, progress: Progress) -> tu
     check_classes(rung, bundle)
     engine, capture.depth = rung.engine, len(rung.engines)
     server = Server(rung, bundle.labels, meter, channel, progress, manifest.bundle_id)
+    server.snapshot = Snapshot(channel.send, allowed=config["pictures"], trouble=lambda: capture.trouble)
     if config["preview"]:
         _serve_preview(config["preview"], server, capture)
     progress.put("serving_since_s", time.monotonic())

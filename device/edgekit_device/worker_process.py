@@ -34,6 +34,7 @@ class WorkerSetup:
         lanes: Interpreters side by side, where `threads` is given.
         mode: ``throughput`` or ``latency``.
         probe: Only open and prove the rung, say so, and end.
+        pictures: Whether the worker may give a picture when it is asked for one.
     """
 
     bundle_data: bytes = field(repr=False)
@@ -48,6 +49,7 @@ class WorkerSetup:
     preview: PreviewAddress | None = None
     lanes: int = 1
     mode: str = "throughput"
+    pictures: bool = False
 
 
 class WorkerProcess:
@@ -102,6 +104,7 @@ class WorkerProcess:
                 "lanes": setup.lanes,
                 "mode": setup.mode,
                 "probe": setup.probe,
+                "pictures": setup.pictures,
                 "preview": None if setup.preview is None else asdict(setup.preview),
             }
         )

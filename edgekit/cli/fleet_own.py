@@ -29,6 +29,7 @@ def own_fleet(plan: Plan, stop: threading.Event) -> Iterator[Plan]:
     from edgekit.fleet.store import Store
     from edgekit.fleet.web.serving import Certificate
     from edgekit.trust.fleet_folder import Fleet
+    from edgekit.trust.founding import LOCAL_COLLECTOR, add_collector
     from edgekit.trust.registry import is_board
     from edgekit.trust.upkeep import Service
 
@@ -41,6 +42,8 @@ def own_fleet(plan: Plan, stop: threading.Event) -> Iterator[Plan]:
             if is_board(m)
         ]
 
+    # A fleet of an earlier version lacks accounts for what this one does beside it.
+    add_collector(fleet, LOCAL_COLLECTOR)
     with Store(plan.store_url) as store:
         service = Service(fleet, say=_say)
         service.start()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from edgekit.errors import EdgeKitError, NotInitialisedError
 from edgekit.fleet.access import present_host
+from edgekit.fleet.asking import Asker
 from edgekit.fleet.broker import EmbeddedBroker
 from edgekit.fleet.collector import Collector
 from edgekit.fleet.operation import Duty
@@ -121,7 +122,9 @@ def up(plan: Plan, say: Callable[[str], None] = lambda text: None) -> Iterator[U
         prove(address, shared=not plan.duty.alone)
         collector = stack.enter_context(Collector(address, store, plan.duty.options()))
         say(f"collecting from {address.url}")
-        fleet = Fleet(collector.watch, lambda: collector.latest().problem, _publisher(address, stack))
+        asker = Asker(address)
+        stack.callback(asker.close)
+        fleet = Fleet(collector.watch, lambda: collector.latest().problem, _publisher(address, stack), asker.ask)
         stop = threading.Event()
         stack.callback(stop.set)
         threading.Thread(target=_prune, args=(store, plan.duty, stop), name="retention", daemon=True).start()

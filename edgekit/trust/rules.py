@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from edgekit_device.contract.ids import check_id
-from edgekit_device.contract.topics import KINDS, PREFIX, STATUS
+from edgekit_device.contract.topics import ANSWER, KINDS, PREFIX, STATUS
 
 BOARD, COLLECTOR, VIEWER, ADMINISTRATOR = "board", "collector", "viewer", "administrator"
 ROLES = (BOARD, COLLECTOR, VIEWER, ADMINISTRATOR)
@@ -18,7 +18,7 @@ CONTROL = "$CONTROL/dynamic-security"
 # The collector tries its broker here before it relies on it.
 PROOF_SITE = "edgekit-proof"
 # No id holds a dot, and a board's account holds one: these names can never be a board's.
-COLLECTOR_PURPOSES = ("link", "voice", "proof", "web", "watch")
+COLLECTOR_PURPOSES = ("link", "voice", "proof", "web", "watch", "ask", "logs")
 
 
 class Rule(NamedTuple):
@@ -56,6 +56,9 @@ def _table() -> Iterator[Rule]:
             own = kind is STATUS
             yield Rule(BOARD, _own(kind.name), publish=True, subscribe=own, will=own, retain=kind.retain)
             yield Rule(COLLECTOR, _any(kind.name), subscribe=True)
+            if kind is ANSWER:
+                # Logs and pictures are for whoever asked: no share takes them, no viewer sees them.
+                continue
             yield Rule(COLLECTOR, f"$share/+/{_any(kind.name)}", subscribe=True)
             yield Rule(VIEWER, _any(kind.name), subscribe=True)
         else:

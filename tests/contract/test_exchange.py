@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit_device.contract.ack import Ack, merge_ranges, subtract_ranges
+from edgekit_device.contract.asking import Answer, Request
 from edgekit_device.contract.desired import Desired, Watch
 from edgekit_device.contract.dropped import read_dropped, stamp
 from edgekit_device.contract.errors import ContractError, FieldError, SchemaError
@@ -21,8 +22,10 @@ from edgekit_device.contract.topics import KINDS, parse
 GOLDEN = Path(__file__).parent / "golden"
 READERS: dict[str, Callable[[bytes], object]] = {
     "ack": Ack.from_bytes,
+    "answer": Answer.from_bytes,
     "desired": Desired.from_bytes,
     "reported": Reported.from_bytes,
+    "request": Request.from_bytes,
     "watch": Watch.from_bytes,
 }
 

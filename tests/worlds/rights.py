@@ -19,7 +19,8 @@ from tests.worlds.trusted_fleet import OBSERVER, World, eventually
 VERBS = ("publish", "retain", "will", "subscribe", "client id")
 VICTIM = "home.victim"
 FILTERS = (
-    "#", "+/+/+/+/+", f"{PREFIX}/#", f"{PREFIX}/home/+/ack", f"{PREFIX}/+/victim/#", "$SYS/#", "$CONTROL/#",
+    "#", "+/+/+/+/+", f"{PREFIX}/#", f"{PREFIX}/home/+/ack", f"{PREFIX}/home/+/answer", f"$share/g/{PREFIX}/+/+/answer",
+    f"{PREFIX}/+/victim/#", "$SYS/#", "$CONTROL/#",
     f"$share/g/{PREFIX}/home/victim/telemetry", f"$share/g/{PREFIX}/#", "$share/g/#",
 )  # fmt: skip
 
@@ -53,9 +54,9 @@ class Cell(NamedTuple):
 
 
 def topics_of(board: str) -> list[str]:
-    """Ten topics: every kind of the contract for this board, and two that are nobody's."""
+    """Twelve topics: every kind of the contract for this board, and two that are nobody's."""
     site, _, device = board.partition(".")
-    kinds = [f"{PREFIX}/{site}/{device}/{kind}" for kind in sorted(KINDS)][:8]
+    kinds = [f"{PREFIX}/{site}/{device}/{kind}" for kind in sorted(KINDS)]
     return [*kinds, "$CONTROL/dynamic-security/v1", f"homeassistant/device/edgekit_{site}_{device}/config"]
 
 

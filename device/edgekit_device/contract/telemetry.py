@@ -154,7 +154,7 @@ class Event:
         return cls(
             boot=_boot(read),
             seq=read.integer("seq", high=MAX_SEQUENCE),
-            at=_at(read),
+            at=read_at(read),
             kind=read.text("kind", limit=64),
             reason=read.text_or_none("reason", limit=4096),
             detail=read.mapping("detail"),
@@ -252,7 +252,7 @@ class Reading:
             device=read.text("device", limit=63),
             boot=_boot(read),
             seq=read.integer("seq", high=MAX_SEQUENCE),
-            at=_at(read),
+            at=read_at(read),
             clock=read.choice("clock", CLOCKS),
             window_s=read.number("window_s", low=0),
             fps=read.number("fps", low=0),
@@ -293,7 +293,8 @@ def _boot(read: Fields) -> str:
     return boot
 
 
-def _at(read: Fields) -> str:
+def read_at(read: Fields) -> str:
+    """The field `at`, UTC as the contract writes it."""
     at = read.text("at")
     if not _AT.fullmatch(at):
         raise FieldError(read.name, "at", "must look like 2026-11-22T10:00:05.120Z")

@@ -27,7 +27,9 @@ REPORTED = Kind("reported", 1, True, "device")
 DESIRED = Kind("desired", 1, True, "host")
 ACK = Kind("ack", 1, True, "host")
 WATCH = Kind("watch", 0, False, "host")
-KINDS = {kind.name: kind for kind in (STATUS, TELEMETRY, EVENT, RESULT, REPORTED, DESIRED, ACK, WATCH)}
+REQUEST = Kind("request", 0, False, "host")
+ANSWER = Kind("answer", 0, False, "device")
+KINDS = {kind.name: kind for kind in (STATUS, TELEMETRY, EVENT, RESULT, REPORTED, DESIRED, ACK, WATCH, REQUEST, ANSWER)}
 
 
 class Address(NamedTuple):

@@ -17,11 +17,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgekit_device.contract.ack import Ack
+from edgekit_device.contract.asking import Request
 from edgekit_device.contract.desired import Desired, Watch
 from edgekit_device.contract.errors import ContractError
 from edgekit_device.contract.ids import client_name
 from edgekit_device.contract.telemetry import Status
-from edgekit_device.contract.topics import ACK, DESIRED, KINDS, STATUS, WATCH, Kind, topic
+from edgekit_device.contract.topics import ACK, DESIRED, KINDS, REQUEST, STATUS, WATCH, Kind, topic
 from edgekit_device.publish.courier import Courier
 from edgekit_device.publish.messages import Key
 from edgekit_device.publish.options import MqttOptions
@@ -217,7 +218,7 @@ class Mqtt:
         session.publish(topic(self._site, self._device, STATUS), status, STATUS.qos, retain=True)
         for kind, payload in retained.items():
             session.publish(topic(self._site, self._device, kind), payload, kind.qos, retain=True)
-        names = [(topic(self._site, self._device, kind), kind.qos) for kind in (ACK, DESIRED, WATCH, STATUS)]
+        names = [(topic(self._site, self._device, kind), kind.qos) for kind in (ACK, DESIRED, WATCH, REQUEST, STATUS)]
         discovery = self._options.home_assistant
         if discovery is not None:
             self._announce_discovery(session)
@@ -243,6 +244,8 @@ class Mqtt:
                 self._heard.append(Desired.from_bytes(payload))
             elif kind == WATCH.name:
                 self._heard.append(Watch.from_bytes(payload))
+            elif kind == REQUEST.name:
+                self._heard.append(Request.from_bytes(payload))
             elif kind == STATUS.name and payload:
                 self._contradict(Status.from_bytes(payload))
         except ContractError as error:

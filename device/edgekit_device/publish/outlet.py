@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from edgekit_device.contract.ack import Ranges
+    from edgekit_device.contract.asking import Request
     from edgekit_device.contract.desired import Desired, Watch
     from edgekit_device.contract.topics import Kind
 
@@ -43,7 +44,7 @@ class Notice(NamedTuple):
     detail: Mapping[str, Any]
 
 
-Heard: TypeAlias = "Notice | Desired | Watch"
+Heard: TypeAlias = "Notice | Desired | Watch | Request"
 
 
 class Outlet(Protocol):

@@ -20,6 +20,7 @@ from edgekit.fleet.web.board_now import BoardNow
 from edgekit.fleet.web.guard import Keeper
 from edgekit.fleet.web.sessions import Session
 from edgekit.fleet.web.wall import Wall
+from edgekit_device.contract.asking import Answer
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Context:
         note: Shown on every page, e.g. that this is a demo; empty for none.
         now: Seconds since 1970.
         members: Boards that were enrolled; None where nothing is enrolled.
+        ask: Asks a board; None where nothing can be asked.
     """
 
     store: Store
@@ -44,6 +46,7 @@ class Context:
     now: Callable[[], float] = time.time
     every_s: float = 1.0
     members: Callable[[], list[dict[str, object]]] | None = None
+    ask: Callable[[BoardKey, str], Answer] | None = None
     streams: list[int] = field(default_factory=lambda: [0])
 
     def now_ms(self) -> int:

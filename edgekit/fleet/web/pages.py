@@ -102,8 +102,8 @@ class Pages:
             lines = sparks(connection, visible, context.now_ms()) if visible else {}
         return self.render(name, request, shown=shown, asked=asked, lines=lines, picture=picture, page_name="boards")
 
-    def board(self, request: Request, site: str, device: str) -> str:
-        """One board."""
+    def board(self, request: Request, site: str, device: str, **asked: Any) -> str:
+        """One board; `asked` is what it answered, if somebody just asked it."""
         context = self._context
         board = context.board(request, site, device)
         query = request.query_params
@@ -133,6 +133,8 @@ class Pages:
             mix=_mix(board.mix, baseline, board.label),
             alerts=records.of_board(context.store, board.key, span.from_ms, span.to_ms),
             page_name="boards",
+            askable=context.ask is not None,
+            **{"answer": None, "shot": "", "silence": "", "answered": device, **asked},
         )
 
     def board_head(self, request: Request, board: BoardNow) -> str:

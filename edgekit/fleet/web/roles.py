@@ -33,6 +33,7 @@ RULES: Mapping[tuple[str, str], Role] = {
     ("POST", "/logout"): Role.VIEWER,
     ("GET", "/"): Role.VIEWER,
     ("GET", "/boards/{site}/{device}"): Role.VIEWER,
+    ("POST", "/boards/{site}/{device}/ask"): Role.OPERATOR,
     ("GET", "/alerts"): Role.VIEWER,
     ("POST", "/alerts/acknowledge"): Role.OPERATOR,
     ("POST", "/alerts/silence"): Role.OPERATOR,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import socket
 
     from edgekit.fleet.store import Store
+    from edgekit_device.contract.asking import Answer
 
 _REVIEW_S = 3.0
 
@@ -72,11 +73,13 @@ class Fleet(NamedTuple):
         watch: Ask a board for faster Readings.
         problem: Why nothing can be heard of any board now.
         publish: Publish an alert (topic suffix, payload).
+        ask: Ask a board for its log, its doctor or a picture; None where nothing can be asked.
     """
 
     watch: Callable[[BoardKey], bool] = lambda board: False
     problem: Callable[[], str | None] = lambda: None
     publish: Callable[[str, bytes], None] | None = None
+    ask: Callable[[BoardKey, str], Answer] | None = None
 
 
 class Dashboard(NamedTuple):
@@ -131,6 +134,7 @@ def dashboard(
         options.note,
         every_s=options.every_s,
         members=options.members,
+        ask=fleet.ask,
     )
     guarded, _ = make_app(context)
     wall.refresh()

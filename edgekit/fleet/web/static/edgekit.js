@@ -83,3 +83,27 @@ if (ask) {
     if (event.key === "/" && !/INPUT|SELECT|TEXTAREA/.test(document.activeElement.nodeName)) { event.preventDefault(); search.focus(); search.select(); }
   });
 }
+
+// Forms whose answer is a part of the page; without this they load the page with the answer in it.
+for (const form of document.querySelectorAll("form[data-part]")) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const place = document.getElementById(form.dataset.part), button = form.querySelector("button");
+    const buttons = document.querySelectorAll("form[data-part] button");
+    for (const each of buttons) each.disabled = true;
+    place.setAttribute("aria-busy", "true");
+    place.textContent = button.textContent.trim() + " …";
+    try {
+      const answer = await fetch(form.action, { method: "POST", headers: { "x-part": "1" }, body: new URLSearchParams(new FormData(form)) });
+      const text = await answer.text();
+      if (!answer.ok) throw new Error(answer.status === 403 || answer.status === 401 ? "the page is too old; load it again" : "the dashboard said " + answer.status);
+      place.replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.childNodes);
+      localTimes(place);
+    } catch (error) {
+      place.textContent = "No answer: " + error.message;
+    }
+    place.removeAttribute("aria-busy");
+    for (const each of buttons) each.disabled = false;
+    button.focus();
+  });
+}
