@@ -52,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_enroll(enroll: argparse.ArgumentParser) -> None:
     enroll.add_argument("token", nargs="?", metavar="FILE", help="the token's file (default: standard input)")
+    enroll.add_argument("--ask", metavar="HOST", help="without a token: ask to join; somebody admits this board there")
+    enroll.add_argument("--site", metavar="S", help="with --ask: site id (default: device.toml, else home)")
+    enroll.add_argument("--id", metavar="ID", help="with --ask: device id (default: device.toml, else the host name)")
+    enroll.add_argument("--pin", metavar="HEX", help="with --ask: the fleet's authority, as the Enrol page shows it")
     enroll.add_argument("--root", default="/", metavar="DIR", help="the board below DIR (default /)")
     enroll.add_argument("--json", action="store_true", help="print one object")
 

@@ -55,6 +55,10 @@ def enroll(args: argparse.Namespace) -> int:
         EnrolmentError: The host did not accept it; the message says why.
         CredentialsError: The identity cannot be written.
     """
+    if args.ask:
+        from edgekit_device.joining import ask
+
+        return ask(args)
     invitation = parse_invitation(read_token(args.token))
     root = Path(args.root)
     identity = join(invitation, IdentityStore(root))
@@ -109,11 +113,11 @@ def join(invitation: Invitation, store: IdentityStore) -> Identity:
         "device": invitation.device,
         "id": invitation.number,
         "secret": invitation.secret,
-        "csr": _request(key, client_name(invitation.site, invitation.device)),
+        "csr": request_text(key, client_name(invitation.site, invitation.device)),
     }
-    host = _Host(invitation.url, authority, store)
+    host = Host(invitation.url, authority, store)
     answer = host.ask(ENROLL_PATH, request)
-    return _keep(answer, host, store, key, invitation.site, invitation.device)
+    return keep_identity(answer, host, store, key, invitation.site, invitation.device)
 
 
 def renew(store: IdentityStore) -> Identity:
@@ -125,10 +129,10 @@ def renew(store: IdentityStore) -> Identity:
     """
     held = store.read()
     key = _held_key(store)
-    host = _Host(held.enroll, held.authority, store)
+    host = Host(held.enroll, held.authority, store)
     answer = host.ask(CHALLENGE_PATH, {"schema": SCHEMA, "name": held.name})
     nonce = _text(answer, "nonce", host.url)
-    csr = _request(key, held.name)
+    csr = request_text(key, held.name)
     signature = key.sign(renewal_text(held.name, nonce, csr), ec.ECDSA(hashes.SHA256()))
     request = {
         "schema": SCHEMA,
@@ -138,7 +142,7 @@ def renew(store: IdentityStore) -> Identity:
         "csr": csr,
         "signature": base64.b64encode(signature).decode(),
     }
-    return _keep(host.ask(RENEW_PATH, request), host, store, key, held.site, held.device)
+    return keep_identity(host.ask(RENEW_PATH, request), host, store, key, held.site, held.device)
 
 
 def write_settings(root: Path, identity: Identity) -> Path:
@@ -159,7 +163,7 @@ def write_settings(root: Path, identity: Identity) -> Path:
     return path
 
 
-class _Host:
+class Host:
     """The fleet's host, known by its authority."""
 
     def __init__(self, url: str, authority: str, store: IdentityStore) -> None:
@@ -167,6 +171,7 @@ class _Host:
         self._context = client_context(authority, times=store.times)
 
     def ask(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
+        """Send a document, give the answer; a refusal is an EnrolmentError in the host's words."""
         code, body = _exchange(self.url, self._context, "POST", path, dump(document))
         try:
             answer = load("answer", body)
@@ -179,17 +184,22 @@ class _Host:
         return answer
 
 
-def _pinned_authority(invitation: Invitation) -> str:
-    """Fetch the authority's certificate; whoever gives it, only the one that the token names is taken."""
+def fetch_authority(url: str) -> tuple[str, str]:
+    """The authority's certificate, PEM, and its SHA-256, hex; whoever gives it, nothing is trusted by that alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    _, body = _exchange(invitation.url, context, "GET", AUTHORITY_PATH, b"")
+    _, body = _exchange(url, context, "GET", AUTHORITY_PATH, b"")
     try:
         der = x509.load_pem_x509_certificate(body).public_bytes(serialization.Encoding.DER)
-        text = body.decode("ascii")
+        return body.decode("ascii"), hashlib.sha256(der).hexdigest()
     except ValueError as cause:
-        raise EnrolmentError(invitation.url, "what answers is not a fleet's host") from cause
-    if hashlib.sha256(der).hexdigest() != invitation.pin:
+        raise EnrolmentError(url, "what answers is not a fleet's host") from cause
+
+
+def _pinned_authority(invitation: Invitation) -> str:
+    """Whoever gives it, only the certificate that the token names is taken."""
+    text, pin = fetch_authority(invitation.url)
+    if pin != invitation.pin:
         raise EnrolmentError(invitation.url, "this is another fleet's host than the token's, or somebody in between")
     return text
 
@@ -208,14 +218,15 @@ def _exchange(url: str, context: ssl.SSLContext, verb: str, path: str, body: byt
         link.close()
 
 
-def _request(key: ec.EllipticCurvePrivateKey, name: str) -> str:
+def request_text(key: ec.EllipticCurvePrivateKey, name: str) -> str:
+    """The certificate request, PEM: this key, this name and nothing else."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name, _validate=False)])
     made = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _keep(
-    answer: dict[str, Any], host: _Host, store: IdentityStore, key: ec.EllipticCurvePrivateKey, site: str, device: str
+def keep_identity(
+    answer: dict[str, Any], host: Host, store: IdentityStore, key: ec.EllipticCurvePrivateKey, site: str, device: str
 ) -> Identity:
     """Check every part of what the host gave before any of it counts."""
     try:

@@ -54,7 +54,7 @@ def own_fleet(plan: Plan, stop: threading.Event) -> Iterator[Plan]:
         for thread in threads:
             thread.start()
         try:
-            settings, options = fleet.settings, replace(plan.dashboard, members=members)
+            settings, options = fleet.settings, replace(plan.dashboard, members=members, joins=service.joining)
             if options.certificate is None and plan.host not in ("127.0.0.1", "::1", "localhost"):
                 pem = fleet.broker_file
                 options = replace(options, certificate=Certificate(pem, pem), names=(*options.names, *settings.names))

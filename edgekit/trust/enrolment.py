@@ -86,7 +86,7 @@ class Enrolment:
             EnrolmentRefusedError: The token is unknown, used, too old, or another board's.
         """
         read = Fields("enrolment", request)
-        name = self._name(read.text("site", limit=63), read.text("device", limit=63))
+        name = self.check_name(read.text("site", limit=63), read.text("device", limit=63))
         number, secret = read.text("id", limit=64), read.text("secret", limit=128)
         wanted = authority.check_request(read.text("csr", limit=authority.MAX_CSR_BYTES).encode(), name)
         if not self._fleet.registry.spend(number, secret, name, self._clock()):
@@ -112,7 +112,7 @@ class Enrolment:
             EnrolmentRefusedError: Not a member, revoked, another key, or a challenge that is old or used.
         """
         read = Fields("renewal", request)
-        name = self._name(read.text("site", limit=63), read.text("device", limit=63))
+        name = self.check_name(read.text("site", limit=63), read.text("device", limit=63))
         nonce, csr = read.text("nonce", limit=128), read.text("csr", limit=authority.MAX_CSR_BYTES)
         signature = read.text("signature", limit=512)
         wanted = authority.check_request(csr.encode(), name)
@@ -124,6 +124,15 @@ class Enrolment:
         if not (fresh and known and _signed(wanted.public_key, signature, renewal_text(name, nonce, csr))):
             raise EnrolmentRefusedError("this renewal is not accepted", f"see: edgekit fleet list; or {_AGAIN} --again")
         return self._accept(name, wanted, replaced=False)
+
+    def accept(self, name: str, wanted: authority.Request) -> dict[str, Any]:
+        """Make a board a member that a person admitted; the same answer as to a token.
+
+        Args:
+            name: ``SITE.DEVICE``, checked.
+            wanted: Its request, checked for this name.
+        """
+        return self._accept(name, wanted, replaced=True)
 
     def _accept(self, name: str, wanted: authority.Request, *, replaced: bool) -> dict[str, Any]:
         now_s = self._clock()
@@ -149,7 +158,12 @@ class Enrolment:
         }
 
     @staticmethod
-    def _name(site: str, device: str) -> str:
+    def check_name(site: str, device: str) -> str:
+        """``SITE.DEVICE``.
+
+        Raises:
+            EnrolmentRefusedError: One of them is no id.
+        """
         try:
             authority.check_board_name(f"{site}.{device}")
         except UsageError as cause:

@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import CertificateRequestError, EnrolmentRefusedError, FleetError, PortTakenError
 from edgekit_device.contract.documents import dump, load
-from edgekit_device.contract.enrolment import AUTHORITY_PATH, CHALLENGE_PATH, ENROLL_PATH, RENEW_PATH
+from edgekit_device.contract.enrolment import (
+    AUTHORITY_PATH,
+    CHALLENGE_PATH,
+    COLLECT_PATH,
+    ENROLL_PATH,
+    JOIN_PATH,
+    RENEW_PATH,
+    REVEAL_PATH,
+)
 from edgekit_device.contract.errors import ContractError, EdgeKitError
 
 if TYPE_CHECKING:
     from edgekit.trust.enrolment import Enrolment
     from edgekit.trust.fleet_folder import Fleet
+    from edgekit.trust.joining import Joining
 
 MAX_BODY_BYTES = 16 << 10
 # From the first byte of TLS to the last of the answer; a board needs a fraction of a second.
@@ -32,16 +41,19 @@ class EnrolmentServer:
     Args:
         fleet: Whose certificate it shows.
         enrolment: What answers.
+        joining: Boards that ask without a token; None answers no such path.
         port: Another port than the settings'; 0 chooses a free one.
     """
 
-    def __init__(self, fleet: Fleet, enrolment: Enrolment, port: int | None = None) -> None:
+    def __init__(
+        self, fleet: Fleet, enrolment: Enrolment, port: int | None = None, joining: Joining | None = None
+    ) -> None:
         self._fleet = fleet
         settings = fleet.settings
         place = (settings.listen, settings.enroll_port if port is None else port)
         server = type("_Dual", (_Server,), {"address_family": _family(settings.listen)})
         try:
-            self._server = server(place, _handler(fleet, enrolment), self._context())
+            self._server = server(place, _handler(fleet, enrolment, joining), self._context())
         except OSError as cause:
             raise PortTakenError(place[0] or "0.0.0.0", place[1]) from cause  # noqa: S104 - words for a person
         self._thread = threading.Thread(target=self._server.serve_forever, name="enrolment", daemon=True)
@@ -128,12 +140,18 @@ def _family(listen: str) -> int:
     return socket.AF_INET6 if not listen and socket.has_dualstack_ipv6() else socket.AF_INET
 
 
-def _handler(fleet: Fleet, enrolment: Enrolment) -> type[BaseHTTPRequestHandler]:
-    verbs: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-        ENROLL_PATH: enrolment.enroll,
-        CHALLENGE_PATH: enrolment.challenge,
-        RENEW_PATH: enrolment.renew,
+def _handler(fleet: Fleet, enrolment: Enrolment, joining: Joining | None) -> type[BaseHTTPRequestHandler]:
+    verbs: dict[str, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {
+        ENROLL_PATH: lambda document, address: enrolment.enroll(document),
+        CHALLENGE_PATH: lambda document, address: enrolment.challenge(document),
+        RENEW_PATH: lambda document, address: enrolment.renew(document),
     }
+    if joining is not None:
+        verbs |= {
+            JOIN_PATH: joining.ask,
+            REVEAL_PATH: lambda document, address: joining.reveal(document),
+            COLLECT_PATH: lambda document, address: joining.collect(document),
+        }
 
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "edgekit", ""
@@ -154,7 +172,7 @@ def _handler(fleet: Fleet, enrolment: Enrolment) -> type[BaseHTTPRequestHandler]
                 self.rfile.read(min(int(length), 4 * MAX_BODY_BYTES) if length.isascii() and length.isdigit() else 0)
                 self._answer(413, {"message": f"a body of at most {MAX_BODY_BYTES} bytes is needed"})
             else:
-                self._answer(*_decide(verb, self.rfile.read(int(length))))
+                self._answer(*_decide(verb, self.rfile.read(int(length)), self.client_address[0]))
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: what is asked here is nobody else's business."""
@@ -173,9 +191,11 @@ def _handler(fleet: Fleet, enrolment: Enrolment) -> type[BaseHTTPRequestHandler]
     return Handler
 
 
-def _decide(verb: Callable[[Mapping[str, Any]], dict[str, Any]], body: bytes) -> tuple[int, dict[str, Any]]:
+def _decide(
+    verb: Callable[[Mapping[str, Any], str], dict[str, Any]], body: bytes, address: str
+) -> tuple[int, dict[str, Any]]:
     try:
-        return 200, verb(load("request", body))
+        return 200, verb(load("request", body), address)
     except EnrolmentRefusedError as error:
         return 403, {"message": str(error)}
     except (ContractError, CertificateRequestError) as error:

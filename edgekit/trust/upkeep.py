@@ -15,6 +15,7 @@ from edgekit.trust.control import Control
 from edgekit.trust.dynamic_security import Account, commands_for, hash_password
 from edgekit.trust.enrolment import Enrolment
 from edgekit.trust.enrolment_server import EnrolmentServer
+from edgekit.trust.joining import Joining
 from edgekit.trust.mosquitto import Mosquitto
 from edgekit.trust.rules import ADMINISTRATOR, BOARD
 from edgekit_device.contract.errors import EdgeKitError
@@ -112,6 +113,7 @@ class Service:
         self.broker = Mosquitto(fleet) if own_broker else None
         self.accounts = Accounts(fleet)
         self.enrolment = Enrolment(fleet, self.accounts.admit)
+        self.joining = Joining(fleet, self.enrolment)
         self._server: EnrolmentServer | None = None
 
     def start(self) -> None:
@@ -126,7 +128,7 @@ class Service:
             self.broker.start()
             self.accounts.restarted(self.broker.revision)
         try:
-            self._server = EnrolmentServer(self._fleet, self.enrolment)
+            self._server = EnrolmentServer(self._fleet, self.enrolment, joining=self.joining)
             self._server.start()
         except BaseException:
             self.stop()

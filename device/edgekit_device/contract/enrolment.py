@@ -13,6 +13,7 @@ from edgekit_device.contract.ids import check_id
 
 AUTHORITY_PATH, ENROLL_PATH = "/v1/authority", "/v1/enroll"
 CHALLENGE_PATH, RENEW_PATH = "/v1/challenge", "/v1/renew"
+JOIN_PATH, REVEAL_PATH, COLLECT_PATH = "/v1/join", "/v1/join/reveal", "/v1/join/collect"
 _VERSION = "1"
 _PARTS = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _PIN = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -86,3 +87,35 @@ def renewal_text(name: str, nonce: str, csr: str) -> bytes:
     """
     digest = hashlib.sha256(csr.encode()).hexdigest()
     return f"edgekit renewal 1\n{name}\n{nonce}\n{digest}\n".encode()
+
+
+def join_commitment(number: str, csr: str) -> str:
+    """What a board sends before it has seen the host's number: it can change neither its own nor its request after.
+
+    Args:
+        number: The board's own random number.
+        csr: Its request, PEM.
+    """
+    return hashlib.sha256(f"edgekit join commitment 1\n{number}\n{csr}".encode()).hexdigest()
+
+
+def proof_of(secret: str) -> str:
+    """What a board shows while it waits; later only its secret gets the answer."""
+    return hashlib.sha256(f"edgekit join proof 1\n{secret}".encode()).hexdigest()
+
+
+def join_code(authority_sha256: str, csr: str, board_number: str, host_number: str) -> str:
+    """Eight digits that board and host compute each for itself, for a person to compare.
+
+    They are equal only if both speak of one authority and one request. Somebody in between would need keys of his own
+    that give the same digits, and may guess once: the board's number is bound before the host's is known.
+
+    Args:
+        authority_sha256: Fingerprint of the fleet's authority, hex.
+        csr: The board's request, PEM.
+        board_number: The board's random number.
+        host_number: The host's random number.
+    """
+    text = f"edgekit join code 1\n{authority_sha256}\n{board_number}\n{host_number}\n{csr}"
+    digits = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 10**8
+    return f"{digits // 10**4:04d}-{digits % 10**4:04d}"

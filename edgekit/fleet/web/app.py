@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from edgekit import __version__
 from edgekit.errors import StoreUnavailableError
-from edgekit.fleet.web import api, ask_page, audit_page, streams
+from edgekit.fleet.web import api, ask_page, audit_page, enrol_page, streams
 from edgekit.fleet.web import pages as page_routes
 from edgekit.fleet.web.guard import Guard
 from edgekit.fleet.web.pages import HERE, Pages
@@ -43,6 +43,7 @@ def make_app(context: Context) -> tuple[Guard, FastAPI]:
     pages = Pages(context)
     routers = (
         page_routes.router(context, pages), ask_page.router(context, pages), audit_page.router(context, pages),
+        enrol_page.router(context, pages),
         streams.router(context, pages),
         api.router(context),
     )  # fmt: skip

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from starlette.exceptions import HTTPException
@@ -23,6 +23,41 @@ from edgekit.fleet.web.wall import Wall
 from edgekit_device.contract.asking import Answer
 
 
+class Joins(Protocol):
+    """Boards that ask to join, and who decides about them; see `edgekit.trust.joining`."""
+
+    @property
+    def open_s(self) -> float:
+        """For how many more seconds boards may ask."""
+        ...
+
+    @property
+    def pin(self) -> str:
+        """Fingerprint of the fleet's authority."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where boards ask."""
+        ...
+
+    def open(self) -> None:
+        """Let boards ask for a while."""
+        ...
+
+    def close(self) -> None:
+        """Let no more ask."""
+        ...
+
+    def waiting(self) -> Sequence[Any]:
+        """Who waits."""
+        ...
+
+    def decide(self, number: str, code: str, *, admit: bool) -> str:
+        """Admit a board or refuse it; gives its name."""
+        ...
+
+
 @dataclass
 class Context:
     """The parts of a running dashboard.
@@ -33,6 +68,7 @@ class Context:
         note: Shown on every page, e.g. that this is a demo; empty for none.
         now: Seconds since 1970.
         members: Boards that were enrolled; None where nothing is enrolled.
+        joins: Boards that ask to join; None where none can.
         ask: Asks a board; None where nothing can be asked.
     """
 
@@ -47,6 +83,7 @@ class Context:
     every_s: float = 1.0
     members: Callable[[], list[dict[str, object]]] | None = None
     ask: Callable[[BoardKey, str], Answer] | None = None
+    joins: Joins | None = None
     streams: list[int] = field(default_factory=lambda: [0])
 
     def now_ms(self) -> int:

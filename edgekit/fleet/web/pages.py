@@ -211,14 +211,6 @@ def router(context: Context, pages: Pages) -> APIRouter:
     def alerts(request: Request) -> str:
         return pages.alerts(request)
 
-    @made.get("/enrol", response_class=HTMLResponse)
-    def enrol(request: Request) -> str:
-        session = who(request)
-        members = context.members() if context.members else None
-        if members is not None:
-            members = [m for m in members if session.may_see(str(m["name"]).partition(".")[0])]
-        return pages.render("enrol.html", request, members=members, page_name="enrol")
-
     @made.get("/people", response_class=HTMLResponse)
     def people(request: Request) -> str:
         return pages.render("people.html", request, people=users.everyone(context.store), page_name="people")

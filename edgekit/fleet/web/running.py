@@ -18,7 +18,7 @@ from edgekit.fleet.alerts_sending import ways
 from edgekit.fleet.batch import BoardKey
 from edgekit.fleet.web.app import make_app
 from edgekit.fleet.web.baselines import read_baselines
-from edgekit.fleet.web.context import Context
+from edgekit.fleet.web.context import Context, Joins
 from edgekit.fleet.web.guard import Door, Keeper
 from edgekit.fleet.web.serving import Certificate, Server
 from edgekit.fleet.web.tables import settle
@@ -50,6 +50,7 @@ class DashboardOptions:
         note: Shown on every page.
         every_s: Between two looks at the store.
         members: Boards that were enrolled; None where nothing is enrolled.
+        joins: Boards that ask to join; None where none can.
     """
 
     rules: Rules = field(default_factory=Rules)
@@ -64,6 +65,7 @@ class DashboardOptions:
     note: str = ""
     every_s: float = 1.0
     members: Callable[[], list[dict[str, object]]] | None = None
+    joins: Joins | None = None
 
 
 class Fleet(NamedTuple):
@@ -135,6 +137,7 @@ def dashboard(
         every_s=options.every_s,
         members=options.members,
         ask=fleet.ask,
+        joins=options.joins,
     )
     guarded, _ = make_app(context)
     wall.refresh()

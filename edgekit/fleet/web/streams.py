@@ -29,11 +29,11 @@ def router(context: Context, pages: Pages) -> APIRouter:
 
     @made.get("/stream/wall")
     async def wall(request: Request) -> StreamingResponse:
-        return _stream(context, request, lambda: {"html": pages.wall(request, "_wall.html")})
+        return stream_of(context, request, lambda: {"html": pages.wall(request, "_wall.html")})
 
     @made.get("/stream/alerts")
     async def alerts(request: Request) -> StreamingResponse:
-        return _stream(context, request, lambda: {"html": pages.alerts(request, "_alerts.html")})
+        return stream_of(context, request, lambda: {"html": pages.alerts(request, "_alerts.html")})
 
     @made.get("/stream/boards/{site}/{device}")
     async def board(request: Request, site: str, device: str) -> StreamingResponse:
@@ -55,12 +55,17 @@ def router(context: Context, pages: Pages) -> APIRouter:
                 "html": pages.board_head(request, found),
             }
 
-        return _stream(context, request, look)
+        return stream_of(context, request, look)
 
     return made
 
 
-def _stream(context: Context, request: Request, look: Callable[[], dict[str, Any]]) -> StreamingResponse:
+def stream_of(context: Context, request: Request, look: Callable[[], dict[str, Any]]) -> StreamingResponse:
+    """What `look` gives, whenever it is another than before.
+
+    Raises:
+        HTTPException: 429; too many streams are open.
+    """
     session = who(request)
     if session.streams >= _PER_SESSION or context.streams[0] >= _IN_ALL:
         raise HTTPException(429, "too many live pages are open; close some")
