@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 from collections import Counter
@@ -78,9 +79,7 @@ class _State:
 
 
 def _phases(world: Shown, state: _State) -> None:
-    for phases, examples, login in (
-        ("examples,coverage", 10, True), ("examples,coverage", 10, False), ("fuzzing", 60, True), ("fuzzing", 60, False),
-    ):  # fmt: skip
+    for (phases, examples), login in itertools.product((("examples,coverage", 10), ("fuzzing", 60)), (True, False)):
         name = f"{phases}, {'with' if login else 'without'} a login"
         if name in state.values["phases"] or state.values["wrong"]:
             continue
