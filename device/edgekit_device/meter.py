@@ -128,3 +128,22 @@ class Meter:
         with self._lock:
             closed, self._window = self._window, Window(now)
         return closed.summary(now)
+
+
+def empty_window(window_s: float) -> dict[str, Any]:
+    """What a Reading says of a time in which no worker counted anything.
+
+    Args:
+        window_s: How long it was, seconds.
+    """
+    return {
+        "window_s": round(window_s, 3),
+        "fps": 0.0,
+        "capture_fps": 0.0,
+        "inference_fps": 0.0,
+        "frames_dropped": 0,
+        "latency_ms": {step: quantiles_ms(()) for step in STEPS},
+        "class_counts": {},
+        "entropy_hist": (0,) * BINS,
+        "margin_hist": (0,) * BINS,
+    }

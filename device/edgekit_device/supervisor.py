@@ -18,14 +18,13 @@ from edgekit_device.camera_state import STALLED, CameraState
 from edgekit_device.choice import fingerprint, keep_choice, load_choice
 from edgekit_device.contract.asking import Request
 from edgekit_device.contract.desired import Desired
-from edgekit_device.contract.telemetry import STEPS
 from edgekit_device.exchange import Exchange
 from edgekit_device.ground import Release
 from edgekit_device.health.sampler import HealthPlaces
 from edgekit_device.housekeeping import Housekeeping
 from edgekit_device.ladder import EDGETPU, Ladder
 from edgekit_device.log_ring import LogRing
-from edgekit_device.meter import BINS, quantiles_ms
+from edgekit_device.meter import empty_window
 from edgekit_device.publish.wishes import Wishes
 from edgekit_device.reporter import Identity, Reporter
 from edgekit_device.run_plan import RunPlan
@@ -143,19 +142,6 @@ class Supervisor(Exchange):
         if self.plan.runtime is not None:
             self.plan.runtime.made(self.reporter.spoken - 1, window["window_s"], window["fps"])
         self._window_began_s = time.monotonic()
-
-    def _empty_window(self) -> dict[str, Any]:
-        return {
-            "window_s": round(time.monotonic() - self._window_began_s, 3),
-            "fps": 0.0,
-            "capture_fps": 0.0,
-            "inference_fps": 0.0,
-            "frames_dropped": 0,
-            "latency_ms": {step: quantiles_ms(()) for step in STEPS},
-            "class_counts": {},
-            "entropy_hist": (0,) * BINS,
-            "margin_hist": (0,) * BINS,
-        }
 
     # -- the worker ------------------------------------------------------------------------------------------
 
@@ -392,13 +378,13 @@ class Supervisor(Exchange):
         """Ask for a window when a Reading is due; answer for a worker that cannot. Returns the next due time."""
         if self._asked and now_s > self._asked[1]:
             self._asked = None
-            self._publish_window(self._empty_window())
+            self._publish_window(empty_window(time.monotonic() - self._window_began_s))
         if now_s < due_s:
             return due_s
         if self._worker is not None and self._ready is not None and self._asked is None:
             self._ask(now_s)
         elif self._asked is None:
-            self._publish_window(self._empty_window())
+            self._publish_window(empty_window(time.monotonic() - self._window_began_s))
         step = self.wishes.interval_s(now_s)
         return max(due_s + step, now_s) if now_s - due_s < step else now_s + step
 
@@ -469,7 +455,7 @@ class Supervisor(Exchange):
         ):
             return
         if self._worker is None or self._ready is None:
-            self._publish_window(self._empty_window())
+            self._publish_window(empty_window(time.monotonic() - self._window_began_s))
             return
         self._ask(time.monotonic())
         self._await_window()
@@ -479,7 +465,7 @@ class Supervisor(Exchange):
             self._hear()
         if self._asked:
             self._asked = None
-            self._publish_window(self._empty_window())
+            self._publish_window(empty_window(time.monotonic() - self._window_began_s))
 
     def _ask(self, now_s: float) -> None:
         if self._worker is not None:

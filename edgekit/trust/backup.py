@@ -140,6 +140,9 @@ def _read(source: Path, passphrase: str | None) -> dict[str, bytes]:
         raise FleetBackupError(str(source), f"cannot be read ({cause.strerror})") from cause
     if data.startswith(_MAGIC):
         data = _unlock(data, passphrase, source)
+    if not data or len(data) % tarfile.RECORDSIZE:
+        # The end of an archive is filling; a copy that was cut there would read as a whole one.
+        raise FleetBackupError(str(source), "is not a backup of a fleet, or was cut short")
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:

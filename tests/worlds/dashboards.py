@@ -128,6 +128,8 @@ def expected(method: str, path: str, name: str) -> set[int]:
     if path in ("/login",):
         # Opening it logged in leads home; a wrong password is refused, whoever tries.
         return {200, 303, 403, 429}
+    if path.startswith("/enrol/"):
+        fine = {303, 404, 409}  # 409 where nothing is enrolled.
     if path.endswith("/ask"):
         fine = {200, 409}  # 409 where no broker stands beside the dashboard.
     if needed is Role.NOBODY:
