@@ -72,6 +72,9 @@ class Storm:
     codes: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
+    def __add__(self, other: Storm) -> Storm:
+        return Storm(self.codes + other.codes, [*self.wrong, *other.wrong])
+
     @property
     def requests(self) -> int:
         """How many were answered."""
