@@ -42,7 +42,7 @@ class Host:
     def desire(self, **wish: object) -> None:
         self.client.publish(f"{TOPICS}/desired", Desired(**wish).to_bytes(), 1, retain=True).wait_for_publish(10)
 
-    def wait(self, sought: Callable[[Update], bool], after: int = 0, limit_s: float = 90.0) -> Update:
+    def wait(self, sought: Callable[[Update], bool], after: int = 0, limit_s: float = 300.0) -> Update:
         until = time.monotonic() + limit_s
         with self._new:
             while True:

@@ -1,0 +1,64 @@
+"""A4, conformance: the tests of theupdateframework/tuf-conformance against our client, offline.
+
+The suite is not part of this project. Give its folder with `--suite DIR` or TUF_CONFORMANCE; get it with:
+git clone https://github.com/theupdateframework/tuf-conformance
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+# Delegations are walked by python-tuf, whose client takes a delegated role that it has loaded for one delegator as good
+# for another. No repository of ours delegates, and a board refuses one that does (ExtraneousFileError).
+EXPECTED = ("test_cached_role_is_verified_against_current_delegator",)
+
+
+def run(arguments: Sequence[str]) -> dict[str, Any]:
+    """Run the whole suite; `-k WORDS` picks, as pytest does."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--suite", type=Path, default=Path(os.environ.get("TUF_CONFORMANCE", "")))
+    parser.add_argument("-k", default="")
+    args = parser.parse_args(arguments)
+    missing = None
+    if not (args.suite / "tuf_conformance").is_dir():
+        missing = "the suite; git clone https://github.com/theupdateframework/tuf-conformance, then TUF_CONFORMANCE=DIR"
+    elif shutil.which("faketime") is None:
+        missing = "faketime (apt install faketime)"
+    if missing:
+        return {"gate": "A4", "passed": None, "figure": f"not run: needs {missing}", "detail": ""}
+    with tempfile.TemporaryDirectory() as folder:
+        client = Path(folder) / "client"
+        path = f"{ROOT}{os.pathsep}{ROOT / 'device'}"
+        script = f'#!/bin/sh\nexport PYTHONPATH={path}\nexec {sys.executable} -m tests.worlds.conformance_client "$@"\n'
+        client.write_text(script)
+        client.chmod(client.stat().st_mode | stat.S_IXUSR)
+        client.with_name("client.xfails").write_text("\n".join(EXPECTED) + "\n")
+        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "tuf_conformance"]
+        words += ["--entrypoint", str(client), *(["-k", args.k] if args.k else [])]
+        done = subprocess.run(words, cwd=args.suite, capture_output=True, text=True, check=False)
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|xfailed|error)", done.stdout)}
+    passed, failed = counts.get("passed", 0), counts.get("failed", 0) + counts.get("error", 0)
+    known = counts.get("xfailed", 0)
+    detail = "\n".join(line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))[:4000]
+    return {
+        "gate": "A4",
+        "passed": done.returncode == 0 and passed > 0,
+        "figure": f"{passed} of {passed + failed + known} tests of tuf-conformance pass with our client, {known} fails "
+        "as expected (a delegated role shared by two delegators; no repository of ours delegates)",
+        "detail": detail,
+    }
+
+
+if __name__ == "__main__":
+    print(run(sys.argv[1:]))
