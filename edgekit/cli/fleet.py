@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli import fleet_audit, fleet_logs, fleet_rollout, fleet_trust, fleet_up, fleet_users
+from edgekit.cli import fleet_audit, fleet_logs, fleet_publish, fleet_rollout, fleet_trust, fleet_up, fleet_users
 from edgekit.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ app.command(help="Alerts that stand.")(fleet_up.alerts)
 app.command(help="What a board said last, and its doctor, asked over MQTT; noted in the audit log.")(fleet_logs.logs)
 app.command(help="Who did what to which board, newest first.")(fleet_audit.audit)
 app.add_typer(fleet_rollout.app, name="rollout", help="A release on many boards, a few at a time.")
+app.command(help=fleet_publish.HELP)(fleet_publish.publish)
 app.add_typer(fleet_users.app, name="user", help="Who may log in to the dashboard.")
 
 _Broker = Annotated[str, typer.Option(envvar="EDGEKIT_BROKER", help="mqtt://HOST:PORT, or mqtts:// for TLS.")]

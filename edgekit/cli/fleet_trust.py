@@ -67,7 +67,7 @@ def init(
     from edgekit.trust.founding import init as make
 
     settings = FleetSettings(name, tuple(host or default_hosts()), listen, port, enroll_port, require_certificate)
-    fleet, made = make(folder, settings, _passphrase(passphrase_file, ask=ask))
+    fleet, made = make(folder, settings, passphrase(passphrase_file, ask=ask))
     pin = authority.fingerprint(fleet.authority.certificate)
     if as_json:
         print_json({"folder": str(fleet.folder), "made": made, "authority_sha256": pin, "hosts": fleet.settings.hosts})
@@ -212,12 +212,12 @@ def backup(
     from edgekit.trust.backup import backup as write
     from edgekit.trust.fleet_folder import Fleet
 
-    passphrase = _passphrase(passphrase_file, ask=ask)
-    names = write(Fleet(folder), output, passphrase)
+    word = passphrase(passphrase_file, ask=ask)
+    names = write(Fleet(folder), output, word)
     if as_json:
-        print_json({"path": str(output), "files": names, "encrypted": passphrase is not None})
+        print_json({"path": str(output), "files": names, "encrypted": word is not None})
         return
-    typer.echo(f"{output}: {len(names)} files{', encrypted' if passphrase else ', NOT encrypted: guard it like a key'}")
+    typer.echo(f"{output}: {len(names)} files{', encrypted' if word else ', NOT encrypted: guard it like a key'}")
     typer.echo(f"next: copy it off this machine; it comes back with: edgekit fleet restore {output}")
 
 
@@ -231,7 +231,7 @@ def restore(
     """Run the verb; see its help."""
     from edgekit.trust.backup import restore as read
 
-    fleet = read(source, folder, _passphrase(passphrase_file, ask=ask))
+    fleet = read(source, folder, passphrase(passphrase_file, ask=ask))
     text = f"{fleet.folder}: restored\nnext: edgekit fleet broker; boards come back by themselves"
     print_json({"folder": str(fleet.folder)}) if as_json else typer.echo(text)
 
@@ -282,7 +282,8 @@ def _print_rules(fleet: Fleet) -> None:
     typer.echo(in_words())
 
 
-def _passphrase(file: Path | None, *, ask: bool) -> str | None:
+def passphrase(file: Path | None, *, ask: bool) -> str | None:
+    """A passphrase from a file, from a question or from the environment; None where none of them has one."""
     from edgekit.errors import LockedKeyError
     from edgekit.trust import keys
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.fleet_publish import UPDATES, Updates, served
 from edgekit.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def up(
     bundles: Annotated[
         Path, typer.Option(help="Folder with your .edgekit files: their baselines and labels.")
     ] = Path(),
+    updates: Updates = UPDATES,
     config: _Config = _CONFIG,
     cert: Annotated[Path | None, typer.Option(help="TLS certificate chain, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
@@ -105,6 +107,7 @@ def up(
     with ExitStack() as stack:
         if initialised and broker is None and not local:
             plan = stack.enter_context(own_fleet(plan, stop))
+        plan = stack.enter_context(served(plan, updates, stop))
         running = stack.enter_context(run(plan))
         if as_json:
             print_json(report(running))

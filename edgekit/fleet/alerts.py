@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from edgekit.errors import EdgeKitError
 from edgekit.fleet import alerts_records as records
-from edgekit.fleet.alerts_judging import Finding, judge
-from edgekit.fleet.alerts_rules import Rules
-from edgekit.fleet.alerts_state import Alert, AlertKey, Change, Ledger, Message, advance, messages, worth_sending
+from edgekit.fleet.alerts_judging import SEVERITIES, Finding, judge
+from edgekit.fleet.alerts_rules import EXPIRY_KIND, Rules
+from edgekit.fleet.alerts_state import FLEET, Alert, AlertKey, Change, Ledger, Message, advance, messages, worth_sending
 from edgekit.fleet.batch import BoardKey
 from edgekit.fleet.web.baselines import NOTHING, Baseline
 
@@ -40,6 +40,7 @@ class Alarm:
         baselines: What releases promise.
         problem: Why nothing can be heard of any board now; None while all is well.
         now: Seconds since 1970.
+        ends: What of the fleet's own signatures and certificates ends soon, told the time: (severity, text).
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class Alarm:
         baselines: Mapping[str, Baseline] | None = None,
         problem: Callable[[], str | None] = lambda: None,
         now: Callable[[], float] = time.time,
+        ends: Callable[[float], Sequence[tuple[str, str]]] = lambda _: (),
     ) -> None:
         self._store, self.rules, self.baselines = store, rules, dict(baselines or {})
-        self._problem, self._now = problem, now
+        self._problem, self._now, self._ends = problem, now, ends
         self._lock = threading.Lock()
         self._ledger = Ledger(records.standing(store, int(now() * 1000)))
         self._findings: dict[BoardKey, tuple[Finding, ...]] = {}
@@ -85,6 +87,7 @@ class Alarm:
                 findings[key] = found
         self._findings, self._judged = findings, picture.boards
         flat = [(key, finding) for key, some in findings.items() for finding in some]
+        flat += self._ending()
         problem = picture.problem or self._problem() or _mass_silence(picture, findings, now_ms)
         with self._lock:
             self._ledger, changes = advance(self._ledger, flat, problem, self.rules, now_ms)
@@ -92,6 +95,14 @@ class Alarm:
         for message in messages(worth_sending(changes, now_ms), self.rules.digest_over):
             self.sender.put(message)
         return changes
+
+    def _ending(self) -> list[tuple[BoardKey, Finding]]:
+        """One alert for everything that ends: the worst severity, each in words."""
+        ends = [] if EXPIRY_KIND in self.rules.off else sorted(self._ends(self._now()))
+        if not ends:
+            return []
+        severity = min((found for found, _ in ends), key=SEVERITIES.index)
+        return [(FLEET, Finding(EXPIRY_KIND, severity, "; ".join(text for _, text in ends)))]
 
     def acknowledge(self, key: AlertKey, who: str) -> bool:
         """Somebody knows; the end is not sent any more. False if there is no such alert."""

@@ -15,6 +15,8 @@ KINDS = (
 )  # fmt: skip
 # Not about one board: the broker or the store that all of them hang on.
 FLEET_KIND = "collector"
+# Neither: signatures and certificates of the fleet that end.
+EXPIRY_KIND = "expiry"
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,9 @@ def read_alerts(path: Path | None) -> tuple[Rules, Outlets]:
     waits = _table(table.pop("raise_s", {}), f"{path}: [alerts.raise_s]")
     rules = _filled(Rules(), table, f"{path}: [alerts]")
     for name in rules.off:
-        _known(name, KINDS, f"{path}: [alerts] off")
+        _known(name, (*KINDS, EXPIRY_KIND), f"{path}: [alerts] off")
     for name, seconds in waits.items():
-        _known(name, (*KINDS, FLEET_KIND), f"{path}: [alerts.raise_s]")
+        _known(name, (*KINDS, FLEET_KIND, EXPIRY_KIND), f"{path}: [alerts.raise_s]")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
             raise UsageError(f"{path}: [alerts.raise_s] {name}: must be seconds")
     rules = replace(rules, raise_s={**rules.raise_s, **{k: float(v) for k, v in waits.items()}})

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ROOT_JSON = "etc/edgekit/updates/root.json"
 STATE = "var/lib/edgekit/updates"
 _MAX_ROOT_BYTES = 512_000
-BUNDLES = "bundles"
+BUNDLES, RUNTIMES = "bundles", "runtimes"
 
 
 def unprepared(root: Path, url: str | None) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
@@ -16,7 +18,7 @@ from edgekit.fleet.web.guard import Guard
 from edgekit.fleet.web.pages import HERE, Pages
 
 if TYPE_CHECKING:
-    from starlette.exceptions import HTTPException
+    from starlette.types import Scope
 
     from edgekit.fleet.web.context import Context
 
@@ -51,18 +53,37 @@ def make_app(context: Context) -> tuple[Guard, FastAPI]:
         # Not include_router: newer FastAPI hides what is included behind one entry, and the guard must see each route.
         app.router.routes.extend(router.routes)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.mount("/updates", UpdateFiles(context.updates), name="updates")
 
     @app.exception_handler(StoreUnavailableError)
     async def away(request: Request, error: StoreUnavailableError) -> Response:
         return _said(pages, request, 503, "the store does not answer; the page comes back when it does")
 
-    from starlette.exceptions import HTTPException as StarletteError
-
-    @app.exception_handler(StarletteError)
+    @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
         return _said(pages, request, error.status_code, str(error.detail))
 
     return Guard(app, context.keeper, routes_of(app)), app
+
+
+class UpdateFiles(StaticFiles):
+    """The repository's files as they lie, ranges too; none where there is no repository.
+
+    Args:
+        folder: Of the repository; it may come later.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        super().__init__(directory=folder or HERE / "static", check_dir=False)
+        self._folder = folder
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Answer for one file."""
+        # Nothing else that may lie in that folder, nor a file that is still being written.
+        plain = path.startswith(("metadata/", "targets/")) and "/." not in path
+        if self._folder is None or not plain or not self._folder.is_dir():
+            raise HTTPException(404, "there is no such file")
+        return await super().get_response(path, scope)
 
 
 def _said(pages: Pages, request: Request, code: int, text: str) -> Response:

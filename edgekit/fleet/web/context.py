@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import select
@@ -70,6 +71,7 @@ class Context:
         members: Boards that were enrolled; None where nothing is enrolled.
         joins: Boards that ask to join; None where none can.
         ask: Asks a board; None where nothing can be asked.
+        updates: Folder of the repository that boards fetch releases from; None for none.
     """
 
     store: Store
@@ -84,6 +86,7 @@ class Context:
     members: Callable[[], list[dict[str, object]]] | None = None
     ask: Callable[[BoardKey, str], Answer] | None = None
     joins: Joins | None = None
+    updates: Path | None = None
     streams: list[int] = field(default_factory=lambda: [0])
 
     def now_ms(self) -> int:

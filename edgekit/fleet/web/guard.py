@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Match
+from starlette.routing import Match, Mount
 
 from edgekit.fleet.web.answers import MAX_BODY_BYTES, again, refusal, whole, with_headers
 from edgekit.fleet.web.roles import TOKEN_PATHS, Role, needed
@@ -182,7 +182,7 @@ class Guard:
             if match is Match.NONE:
                 continue
             path = getattr(route, "path_format", None) or route.path
-            path = "/static/{path:path}" if route.path == "/static" else path
+            path = f"{path}/{{path:path}}" if isinstance(route, Mount) else path
             if match is Match.FULL:
                 return path, needed(method, path)
             partial = path

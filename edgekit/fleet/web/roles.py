@@ -28,6 +28,8 @@ class Role(IntEnum):
 RULES: Mapping[tuple[str, str], Role] = {
     ("GET", "/healthz"): Role.NOBODY,
     ("GET", "/static/{path:path}"): Role.NOBODY,
+    # Signed, and no secret: what a static web server would serve as well. Boards have no login here.
+    ("GET", "/updates/{path:path}"): Role.NOBODY,
     ("GET", "/login"): Role.NOBODY,
     ("POST", "/login"): Role.NOBODY,
     ("POST", "/logout"): Role.VIEWER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,8 @@ class DashboardOptions:
         every_s: Between two looks at the store.
         members: Boards that were enrolled; None where nothing is enrolled.
         joins: Boards that ask to join; None where none can.
+        updates: Folder of the repository that boards fetch releases from; None for none.
+        ends: What of the fleet's own signatures and certificates ends soon.
     """
 
     rules: Rules = field(default_factory=Rules)
@@ -66,6 +68,8 @@ class DashboardOptions:
     every_s: float = 1.0
     members: Callable[[], list[dict[str, object]]] | None = None
     joins: Joins | None = None
+    updates: Path | None = None
+    ends: Callable[[float], Sequence[tuple[str, str]]] = lambda _: ()
 
 
 class Fleet(NamedTuple):
@@ -124,7 +128,7 @@ def dashboard(
     )  # fmt: skip
     stop = threading.Event()
     wall = Wall(store)
-    alarm = Alarm(store, options.rules, read_baselines(options.bundles), fleet.problem)
+    alarm = Alarm(store, options.rules, read_baselines(options.bundles), fleet.problem, ends=options.ends)
     alarm.sender = Sender(ways(options.outlets, fleet.publish))
     context = Context(
         store,
@@ -138,6 +142,7 @@ def dashboard(
         members=options.members,
         ask=fleet.ask,
         joins=options.joins,
+        updates=options.updates,
     )
     guarded, _ = make_app(context)
     wall.refresh()
