@@ -120,12 +120,11 @@ def served(plan: Plan, folder: Path, stop: threading.Event) -> Iterator[Plan]:
     thread = threading.Thread(target=upkeep.run, args=(stop,), name="repository", daemon=True)
     thread.start()
     try:
-        looks = [upkeep.ends, lambda now_s: _authority_ends(plan.folder / "ca" / "authority.pem", now_s)]
-        options = replace(
-            plan.dashboard,
-            updates=folder.absolute(),
-            ends=lambda now_s: [end for look in looks for end in look(now_s)],
-        )
+
+        def ends(now_s: float) -> list[tuple[str, str]]:
+            return upkeep.ends(now_s) + _authority_ends(plan.folder / "ca" / "authority.pem", now_s)
+
+        options = replace(plan.dashboard, updates=folder.absolute(), ends=ends)
         yield replace(plan, dashboard=options)
     finally:
         stop.set()

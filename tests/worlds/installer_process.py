@@ -1,6 +1,7 @@
 """A process that holds the installer ready and forks a child for each order: strace sees the order and no import.
 
-One line of JSON a request on stdin: ``{"verb", "root", "bundle", "key"}``. The child says its pid, waits for a byte on
+One line of JSON a request on stdin: ``{"verb", "root", "bundle", "key"}``; ``download`` takes what an errand takes.
+The child says its pid, waits for a byte on
 the pipe named by the order, obeys, and leaves its outcome as exit code: 0 done, 3 a named error, 9 another one.
 """
 
@@ -19,8 +20,14 @@ DONE, NAMED, UNNAMED = 0, 3, 9
 
 def obey(order: dict[str, str]) -> int:
     """Do what is asked for."""
-    root, keys = Path(order["root"]), [Path(order["key"])]
+    root = Path(order["root"])
     try:
+        if order["verb"] == "download":
+            from edgekit_device.ota import errand
+
+            errand.enter_bundle(order, lambda words: None, lambda bundle, data: None)
+            return DONE
+        keys = [Path(order["key"])]
         if order["verb"] == "install":
             slots.install(root, Path(order["bundle"]), keys)
         else:

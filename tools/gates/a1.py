@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
                 for state in STATES:
                     if args.state not in state or (verb == "rollback" and len(STATES[state][0]) < 2):
                         continue
-                    calls = _calls(log_of(process, scene, verb, state)[0])
+                    calls = calls_of(log_of(process, scene, verb, state)[0])
                     tally: dict[str, collections.Counter[bool]] = {name: collections.Counter() for name in FAULTS}
                     for place, (call, ordinal) in enumerate(calls):
                         for number, (name, inject) in enumerate(FAULTS.items()):
@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _calls(log: list[str]) -> list[tuple[str, int]]:
+def calls_of(log: list[str]) -> list[tuple[str, int]]:
     """Each mutating call with its number among its kind."""
     seen: collections.Counter[str] = collections.Counter()
     found = []

@@ -22,7 +22,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
         with shown(url, people=tuple(PEOPLE)) as world:
             _, app = make_app(world.dashboard.context)
             routes = {
-                (method, "/static/{path:path}" if route.path == "/static" else route.path)
+                (method, f"{route.path}/{{path:path}}" if route.path in ("/static", "/updates") else route.path)
                 for route in routes_of(app)
                 for method in (getattr(route, "methods", None) or {"GET"}) - {"HEAD"}
             }

@@ -19,12 +19,13 @@ from typing import Any
 
 from edgekit_device import slots
 from edgekit_device.bundle import MAX_SIGNATURE_BYTES, open_signed, trusted_keys
-from edgekit_device.contract.errors import EdgeKitError, SlotBusyError, SlotDiskError, SlotError, SlotFullError
+from edgekit_device.contract.errors import EdgeKitError, SlotBusyError, SlotDiskError, SlotFullError
 from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES
 from edgekit_device.diagnosis.installation import KEYS, SLOTS
 from edgekit_device.disk import discard, make_folders
-from edgekit_device.ota.depot import BUNDLES, Depot
+from edgekit_device.ota.depot import BUNDLES, STATE, Depot
 from edgekit_device.ota.errors import OverTheAirError, WrongSoftwareError
+from edgekit_device.ota.parts import named_failures
 from edgekit_device.ota.transport import Limits
 from edgekit_device.selftest import self_test
 
@@ -54,6 +55,11 @@ def enter_bundle(order: dict[str, Any], say: Say, trial: slots.Trial | None = No
         # What a board still holds may always be entered again, whoever can be reached.
         slots.switch(root / SLOTS, name)
         return
+    with named_failures(root / STATE):
+        _fetch_and_enter(root, name, order, say, trial or self_test)
+
+
+def _fetch_and_enter(root: Path, name: str, order: dict[str, Any], say: Say, trial: slots.Trial) -> None:
     keys = trusted_keys(None, board_keys=root / KEYS)
     depot = Depot(root, order["url"], Limits(**order.get("limits") or {}))
     depot.refresh()
@@ -68,7 +74,7 @@ def enter_bundle(order: dict[str, Any], say: Say, trial: slots.Trial | None = No
         bundle, _, _ = open_signed(ready, keys)
         if bundle.manifest.bundle_id != name:
             raise WrongSoftwareError(ready.name, f"holds {bundle.manifest.bundle_id}, signed though it is")
-        slots.install(root / SLOTS, ready, keys, trial=trial or self_test, force=bool(order.get("force")))
+        slots.install(root / SLOTS, ready, keys, trial=trial, force=bool(order.get("force")))
     finally:
         with suppress(OSError):
             discard(ready.parent)
@@ -77,13 +83,10 @@ def enter_bundle(order: dict[str, Any], say: Say, trial: slots.Trial | None = No
 
 def _lay_out(ready: Path, bundle: Path, signature: Path) -> None:
     """The two files beside one another under the names that the slots read, without another copy."""
-    try:
-        discard(ready.parent)
-        make_folders(ready.parent, 0o700)
-        os.link(bundle, ready)
-        os.link(signature, ready.with_name(f"{ready.name}.minisig"))
-    except OSError as cause:
-        raise SlotError(f"{cause.filename or ready}: {cause.strerror or cause}") from cause
+    discard(ready.parent)
+    make_folders(ready.parent, 0o700)
+    os.link(bundle, ready)
+    os.link(signature, ready.with_name(f"{ready.name}.minisig"))
 
 
 def _meter(say: Say, length: int) -> Callable[[int], None]:

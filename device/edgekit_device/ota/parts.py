@@ -12,7 +12,8 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,13 +96,9 @@ class Parts:
             SlotDiskError: The disk refuses.
             OverTheAirError: Its class says what happened; what came so far stays.
         """
-        try:
+        with named_failures(self.folder):
             make_folders(self.folder, 0o700, self._disk)
             return self._fetch(wanted, transport, progress)
-        except OSError as cause:
-            if cause.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise SlotFullError(str(self.folder), None, None) from cause
-            raise SlotDiskError(str(cause.filename or self.folder), cause.strerror or str(cause)) from cause
 
     def _fetch(self, wanted: Wanted, transport: Transport, progress: Callable[[int], None]) -> Path:
         path, until_s = self.path(wanted), time.monotonic() + transport.limits.deadline_s(wanted.length)
@@ -175,6 +172,21 @@ class Parts:
         finally:
             self._disk.close(descriptor)
         return here
+
+
+@contextmanager
+def named_failures(folder: Path) -> Iterator[None]:
+    """What a disk refuses comes out under a name.
+
+    Args:
+        folder: What to call the place where the error names none.
+    """
+    try:
+        yield
+    except OSError as cause:
+        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SlotFullError(str(folder), None, None) from cause
+        raise SlotDiskError(str(cause.filename or folder), cause.strerror or str(cause)) from cause
 
 
 def _digest(path: Path) -> str:

@@ -14,8 +14,8 @@ from tests.worlds.dashboards import IDENTITIES, Shown, ask, expected, identity
 def routes(world: Shown) -> Iterator[tuple[str, str]]:
     _, app = make_app(world.dashboard.context)
     for route in routes_of(app):
-        if route.path == "/static":
-            yield "GET", "/static/{path:path}"
+        if route.path in ("/static", "/updates"):
+            yield "GET", f"{route.path}/{{path:path}}"
             continue
         yield from ((method, route.path) for method in sorted(route.methods - {"HEAD"}))
 
@@ -81,7 +81,7 @@ def test_somebody_of_one_site_silences_no_other(world: Shown) -> None:
 
 def test_nothing_but_the_door_is_open_without_a_login() -> None:
     open_to_all = {path for (_, path), role in RULES.items() if role is Role.NOBODY}
-    assert open_to_all == {"/healthz", "/login", "/static/{path:path}"}
+    assert open_to_all == {"/healthz", "/login", "/static/{path:path}", "/updates/{path:path}"}
     assert all(
         role >= Role.OPERATOR
         for (method, path), role in RULES.items()
