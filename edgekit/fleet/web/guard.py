@@ -182,7 +182,7 @@ class Guard:
             if match is Match.NONE:
                 continue
             path = getattr(route, "path_format", None) or route.path
-            path = f"{path}/{{path:path}}" if isinstance(route, Mount) else path
+            path = f"{route.path}/{{path:path}}" if isinstance(route, Mount) else path
             if match is Match.FULL:
                 return path, needed(method, path)
             partial = path
