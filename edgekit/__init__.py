@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgekit.diagnosis import blame
     from edgekit.evaluation_run import evaluate
     from edgekit.pipeline import bundle, convert, flash, verify
+    from edgekit.pruning_study import study_pruning
     from edgekit.report_run import report
     from edgekit.reporting.bench import bench
     from edgekit.runtime_making import runtime_release
@@ -36,6 +37,7 @@ __all__ = [
     "report",
     "runtime_release",
     "study",
+    "study_pruning",
     "train",
     "verify",
 ]
@@ -47,6 +49,7 @@ _HOMES = dict.fromkeys(("bundle", "convert", "flash", "verify"), "pipeline") | {
     "report": "report_run",
     "runtime_release": "runtime_making",
     "study": "weight_report",
+    "study_pruning": "pruning_study",
     "compress": "compressing",
     "demo": "demonstration",
     "train": "training_run",

@@ -108,12 +108,14 @@ def compress(
     compared = {key: value for key, value in document.items() if key != "versions"}
     job = _Job(folder, steps, hashlib.sha256(runs.to_toml(compared).encode()).hexdigest()[:16], seed, progress)
     cache = Cache()
-    course = _course(gallery, origin, parent, augment, cache, job)
+    course = course_of(gallery, origin, parent, augment, cache, seed, progress)
     with captured():
         return _run(job, origin, course, cache, Path(data), began)
 
 
-def _course(gallery: Any, origin: Origin, parent: Path, augment: str, cache: Cache, job: _Job) -> Course:
+def course_of(
+    gallery: Any, origin: Origin, parent: Path, augment: str, cache: Cache, seed: int, progress: Progress | None
+) -> Course:
     """The pictures, held out as they were for the source."""
     from edgekit.training.lessons import Wishes, prepare
 
@@ -134,8 +136,8 @@ def _course(gallery: Any, origin: Origin, parent: Path, augment: str, cache: Cac
         )
     split = runs.read_split(parent)
     earlier = {entry["sha256"]: entry["role"] for entry in split["pictures"]} if split else None
-    wishes = Wishes(augment=augment, seed=job.seed)
-    return prepare(gallery, origin.preprocess, wishes, cache, labels=labels, earlier=earlier, progress=job.progress)
+    wishes = Wishes(augment=augment, seed=seed)
+    return prepare(gallery, origin.preprocess, wishes, cache, labels=labels, earlier=earlier, progress=progress)
 
 
 def _run(job: _Job, origin: Origin, course: Course, cache: Cache, data: Path, began: float) -> TrainedRun:

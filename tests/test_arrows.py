@@ -39,6 +39,7 @@ COMPOSERS = {
     "run_writing",
     "runtime_making",
     "compressing",
+    "pruning_study",
     "teachers",
     "cli",
     "__init__",

@@ -60,7 +60,6 @@ class Plan:
         distil: Arguments of following the net as it was.
         qat: Arguments of the pass.
         narrow: recipe.toml of the narrower net.
-        narrow_epochs: As long as the others in all: those of `float` and those of the fine-tuning.
     """
 
     structured: str
@@ -69,18 +68,16 @@ class Plan:
     distil: str
     qat: str
     narrow: dict[str, float]
-    narrow_epochs: int
 
 
 FULL = Plan(
-    "by=taylor,round=8,floor=0.25,steps=2,pictures=512,rate=0.0005",
+    "by=taylor,round=8,floor=0.4,steps=2,pictures=512,rate=0.0005",
     "scope=global,rate=0.0005",
     {"structured-75": 8, "structured-50": 10, "structured-25": 14, "random-50": 10, "weight": 6},
     "alpha=0.7,temperature=3,views=2",
     "epochs=2,rate=0.0003",
     # Half of lite0's multiply-adds at two classes: 191 of 384 million.
     {"width": 0.625, "depth": 1.0, "resolution": 224},
-    25,
 )
 QUICK = Plan(
     "by=taylor,round=2,floor=0.1,steps=2,pictures=64,rate=0.003",
@@ -89,7 +86,6 @@ QUICK = Plan(
     "alpha=0.5,temperature=3,views=1",
     "epochs=1,views=1",
     {"width": 0.2, "depth": 0.3, "resolution": 32},
-    4,
 )
 
 
@@ -174,6 +170,7 @@ class World:
     def _run(self, row: str) -> tuple[Path | None, float]:
         """(the run of a row, minutes that it took), made or gone on with."""
         from edgekit import compress, train
+        from edgekit.runs import read_toml
 
         base, plan, progress = self._base(), self.plan, base_bench._talk(row)
         if row in ("float", "ptq"):
@@ -189,7 +186,10 @@ class World:
             recipe.parent.mkdir(parents=True, exist_ok=True)
             lines = [f"{key} = {value}" for key, value in plan.narrow.items()]
             recipe.write_text("\n".join(["[architecture]", *lines, ""]), "utf-8")
-            options = {**_train_plan(self).options, "epochs": plan.narrow_epochs}
+            # As long as the others in all: the epochs of `float` and those of the fine-tuning.
+            asked = read_toml(base / "recipe.toml")["training"]
+            options = {**_train_plan(self).options, "epochs": asked["epochs"] + plan.epochs["structured-50"]}
+            options |= {key: asked[key] for key in ("rate", "batch", "augment", "held_out", "monitor", "balanced")}
             made = train(
                 self.data, variant=str(recipe), weights="random", out=self.work / row, progress=progress, **options
             )

@@ -1,0 +1,101 @@
+"""How long int8 kernels of XNNPACK take for how many channels: one layer a model, the shortest of many runs.
+
+The shortest run is what a shared machine disturbs least; a layer of this size takes a part of a time slice.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# (name, kind, kernel, side of the picture, channels read, channels made). Depthwise layers make what they read.
+POINTS: list[tuple[str, str, int, int, int, int]] = [
+    *(("made", "Conv2D", 1, 28, 64, n) for n in (32, 36, 40, 44, 48, 52, 56, 60, 64, 72)),
+    *(("read", "Conv2D", 1, 28, n, 64) for n in (32, 36, 40, 44, 48, 52, 56, 60, 64, 72)),
+    *(("deep", "DepthwiseConv2D", 3, 28, n, n) for n in (32, 36, 40, 44, 48, 52, 56, 60, 64, 72)),
+    ("large", "Conv2D", 1, 56, 24, 144),
+    ("large", "Conv2D", 1, 14, 480, 80),
+    ("large", "DepthwiseConv2D", 3, 56, 144, 144),
+    ("large", "DepthwiseConv2D", 5, 14, 672, 672),
+    ("large", "DepthwiseConv2D", 5, 28, 240, 240),
+    ("stem", "Conv2D", 3, 112, 3, 32),
+]
+_SECONDS = 1.0
+
+
+def measure(work: Path) -> dict[str, float]:
+    """Point -> milliseconds, kept in WORK/kernels.json and gone on with."""
+    kept = work / "kernels.json"
+    found: dict[str, float] = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+    for point in POINTS:
+        key = " ".join(str(word) for word in point)
+        if key not in found:
+            found[key] = _shortest_ms(_model(*point[1:]))
+            kept.write_text(json.dumps(found, indent=1), "utf-8")
+            print(f"{key}: {found[key]:.4f} ms", flush=True)
+    return found
+
+
+def _model(kind: str, kernel: int, side: int, read: int, made: int) -> bytes:
+    from edgekit.conversion.noise import captured, load_tensorflow
+
+    tf = load_tensorflow()
+    with captured():
+        import keras
+
+        layers = keras.layers
+        image = keras.Input(batch_shape=(1, side, side, read))
+        if kind == "Conv2D":
+            x = layers.Conv2D(made, kernel, padding="same", activation="relu6")(image)
+        else:
+            x = layers.DepthwiseConv2D(kernel, padding="same", activation="relu6")(image)
+        converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, x))
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        draw = np.random.default_rng(0).normal(0, 1, (4, 1, side, side, read)).astype(np.float32)
+        converter.representative_dataset = lambda: ([sample] for sample in draw)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+        data: bytes = converter.convert()
+    return data
+
+
+def _shortest_ms(data: bytes) -> float:
+    # The device package's own way to run a model takes classifiers only.
+    from ai_edge_litert.interpreter import Interpreter
+
+    engine = Interpreter(model_content=data, num_threads=1)
+    engine.allocate_tensors()
+    shortest, ends = float("inf"), time.perf_counter() + _SECONDS
+    runs = 0
+    while runs < 50 or time.perf_counter() < ends:
+        began = time.perf_counter()
+        engine.invoke()
+        shortest = min(shortest, time.perf_counter() - began)
+        runs += 1
+    return shortest * 1000
+
+
+def table(found: dict[str, float]) -> list[str]:
+    """The page's table: a row a count of channels."""
+    columns = {"made": "64 read, N made", "read": "N read, 64 made", "deep": "depthwise 3x3, N"}
+    rows: dict[int, dict[str, float]] = {}
+    for key, ms in found.items():
+        name, *_, read, made = key.split(" ")
+        if name in columns:
+            rows.setdefault(int(made if name == "made" else read), {})[name] = ms
+    lines = [
+        "## Channels and milliseconds",
+        "",
+        "int8, XNNPACK, one thread, 28 x 28 pixels, a model of one layer; the shortest of many runs, microseconds.",
+        "",
+        f"| N | {' | '.join(columns.values())} |",
+        "|---|---|---|---|",
+    ]
+    for count, cells in sorted(rows.items()):
+        numbers: list[Any] = [f"{1000 * cells[name]:.0f}" if name in cells else "" for name in columns]
+        lines.append(f"| {count} | {' | '.join(numbers)} |")
+    return lines
