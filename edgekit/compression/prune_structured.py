@@ -9,6 +9,7 @@ from typing import Any
 from edgekit.compression.channel_scores import WAYS, worth_of
 from edgekit.compression.channels import NAME, find_channels
 from edgekit.compression.choosing import Cost, Rule, choose, int8_bytes, multiply_adds, total_cost
+from edgekit.compression.kernel_times import predicted_ms
 from edgekit.compression.mending import TEACHING, MendingNetwork, mend, teacher_of, teaching_problem
 from edgekit.compression.passes import Step, Subject, Value, Workshop
 from edgekit.compression.rebuilding import rebuild
@@ -17,9 +18,10 @@ from edgekit.errors import near_miss
 from edgekit.keras_network import seed_dropout
 
 DEFAULTS: dict[str, Value] = {
-    # Below 1 a share of what the model takes; from 1 on multiply-adds or bytes. One of them is given.
+    # Below 1 a share of what the model takes; from 1 on multiply-adds, bytes or predicted ms. One of them is given.
     "macs": 0.0,
     "bytes": 0.0,
+    "ms": 0.0,
     "by": "taylor",
     "what": "channels",
     "round": 8,
@@ -29,7 +31,7 @@ DEFAULTS: dict[str, Value] = {
     "pictures": 512,
     **TEACHING,
 }
-_BUDGETS: dict[str, Cost] = {"macs": multiply_adds, "bytes": int8_bytes}
+_BUDGETS: dict[str, Cost] = {"macs": multiply_adds, "bytes": int8_bytes, "ms": predicted_ms}
 _WORDS = {"by": WAYS, "what": ("channels", "blocks", "both"), "spread": ("auto", "global", "even")}
 
 

@@ -5,7 +5,7 @@
 
 Rows: KIND-SHARE, KIND-SHARE-distilled, KIND-SHARE-distilled-qat for weight-50, 75, 90 (share of weights that are zero)
 and structured-75, 50, 25 (share of multiply-adds that is left); the controls random-50 (the same three) and narrow-50;
-count, page. BASE is the train bench's folder, whose row `float` is what is pruned. A row that was cut short goes on
+kernels, count, page. BASE is the train bench's folder, whose row `float` is what is pruned. A row that was cut short goes on
 from its last epoch. --quick runs the same rows with small nets on digits: they prove the way, not the figures.
 """
 
@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.benches import prune_kernels
 from tools.benches import train as base_bench
 from tools.results import RESULTS, ROOT, heading
 
@@ -33,6 +34,7 @@ ROWS = (
     *(f"{kind}-{share}{end}" for kind, shares in SHARES.items() for share in shares for end in ENDINGS),
     "narrow-50",
 )
+PARTS = ("kernels", "count", "page")
 _TITLES = {
     "float": "float lite0, not pruned",
     "ptq": "int8, not pruned (PTQ)",
@@ -92,7 +94,7 @@ QUICK = Plan(
 def run(arguments: Sequence[str]) -> None:
     """Run rows and write the page."""
     parser = argparse.ArgumentParser(prog="run_benches.py --only prune", description=__doc__)
-    parser.add_argument("--rows", default=",".join((*ROWS, "count", "page")))
+    parser.add_argument("--rows", default=",".join((*ROWS, *PARTS)))
     parser.add_argument("--base", type=Path, help="the train bench's folder (default: demo/bench-train)")
     parser.add_argument("--work", type=Path, help="runs and results (default: demo/bench-prune)")
     parser.add_argument("--quick", action="store_true", help="small nets on digits, seconds instead of hours")
@@ -111,10 +113,13 @@ def run(arguments: Sequence[str]) -> None:
             print(f"{page} written", flush=True)
         elif row == "count":
             count(world)
+        elif row == "kernels":
+            prune_kernels.measure(work)
+            prune_kernels.sparse(work)
         elif row in ROWS:
             world.measure(row)
         else:
-            parser.error(f"no row is called {row}; known: {', '.join((*ROWS, 'count', 'page'))}")
+            parser.error(f"no row is called {row}; known: {', '.join((*ROWS, *PARTS))}")
 
 
 class World:
@@ -296,9 +301,10 @@ def write_page(world: World) -> str:
     if missing:
         lines += ["", f"Not measured: {', '.join(f'`{row}`' for row in missing)}."]
     lines += ["", *_goals(rows, ms)]
-    extra = world.work / "notes.md"
-    if extra.is_file():
-        lines += ["", extra.read_text("utf-8").rstrip()]
+    for name, section in (("kernels", prune_kernels.table), ("sparse", prune_kernels.sparse_table)):
+        measured = world.work / f"{name}.json"
+        if measured.is_file():
+            lines += ["", *section(json.loads(measured.read_text("utf-8")))]
     return "\n".join(lines) + "\n"
 
 
