@@ -5,8 +5,8 @@
 
 Rows: KIND-SHARE, KIND-SHARE-distilled, KIND-SHARE-distilled-qat for weight-50, 75, 90 (share of weights that are zero)
 and structured-75, 50, 25 (share of multiply-adds that is left); the controls random-50 (the same three) and narrow-50;
-kernels, count, page. BASE is the train bench's folder, whose row `float` is what is pruned. A row that was cut short goes on
-from its last epoch. --quick runs the same rows with small nets on digits: they prove the way, not the figures.
+kernels, count, page. BASE is the train bench's folder, whose row `float` is what is pruned. A row that was cut short
+goes on from its last epoch. --quick runs the same rows with small nets on digits: they prove the way, not the figures.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ def sparse_table(found: dict[str, list[float]]) -> list[str]:
     lines = [
         "## Zeros and milliseconds",
         "",
-        "float32, XNNPACK, one thread: four depthwise and four pointwise layers, 64 and 256 channels, 14 x 14 pixels; as",
-        "it is, and with TFLite's sparse weights (`EXPERIMENTAL_SPARSITY`). The file shrinks; no time is saved.",
+        "float32, XNNPACK, one thread: four depthwise and four pointwise layers, 64 and 256 channels, 14 x 14 pixels;",
+        "as it is, and with TFLite's sparse weights (`EXPERIMENTAL_SPARSITY`). The file shrinks; no time is saved.",
         "",
         "| zeros | bytes | ms | bytes, sparse | ms, sparse |",
         "|---|---|---|---|---|",
