@@ -7,7 +7,7 @@ them, until the budget is met. Counts stay multiples of what kernels like, and n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -108,12 +108,14 @@ class Rule:
         floor: Share of each group that stays at least.
         spread: ``global`` ranks all groups together by score for cost; ``even`` takes the same share of each.
         what: ``channels``, ``blocks`` or ``both``.
+        least: Group -> channels that stay at least, where the model was cut before: a share of what it had then.
     """
 
     round: int = 8
     floor: float = 0.2
     spread: str = "global"
     what: str = "channels"
+    least: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ class _State:
             [n for n, s in self._sites.items() if np.isin(queue, s.read).any() or np.isin(queue, s.made).any()]
             for queue in self._queues
         ]
+        self._least = [rule.least.get(group.name, rule.floor * len(group.channels)) for group in graph.groups]
         self._prices: dict[Any, float | None] = {}
 
     def moves(self) -> list[Any]:
@@ -232,12 +235,11 @@ class _State:
 
     def _next(self, group: int) -> Ids:
         """The channels that go next: as many as lead to the next round count."""
-        whole, left = len(self._queues[group]), self._left[group]
-        step = self.rule.round
+        left, step = self._left[group], self.rule.round
         after = (left - 1) // step * step
-        if after < max(1, step, self.rule.floor * whole):
+        if after < max(1, step, self._least[group]):
             return self._queues[group][:0]
-        gone = whole - left
+        gone = len(self._queues[group]) - left
         return self._queues[group][gone : gone + left - after]
 
     def _saved(self, group: int, going: Ids) -> float:

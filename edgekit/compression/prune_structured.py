@@ -76,6 +76,8 @@ def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subjec
     cost, asked = _BUDGETS[key], float(step.values[key])
     whole = total_cost(graph, cost)
     budget = asked * whole if asked < 1 else asked
+    rule = rule_of(step.values)
+    rule = replace(rule, least={group.name: rule.floor * len(group.channels) for group in graph.groups})
     teacher = teacher_of(subject, step, workshop)
     steps, epochs = int(step.values["steps"]), int(step.values["epochs"])
     model = subject.model
@@ -89,7 +91,8 @@ def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subjec
         if cut is None:
             # Each step takes the same share of what is left.
             aim = whole * (budget / whole) ** (number / steps)
-            cut = _smaller(model, cost, aim, f"{key}={asked:g}", step, replace(workshop, seed=workshop.seed + number))
+            shop = replace(workshop, seed=workshop.seed + number)
+            cut = _smaller(model, cost, aim, f"{key}={asked:g}", step, rule, shop)
             workshop.keep(f"{number}-cut", cut)
         model = cut
         seed_dropout(model, workshop.seed + number)
@@ -102,7 +105,7 @@ def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subjec
     return replace(subject, model=model)
 
 
-def _smaller(model: Any, cost: Cost, budget: float, unit: str, step: Step, workshop: Workshop) -> Any:
+def _smaller(model: Any, cost: Cost, budget: float, unit: str, step: Step, rule: Rule, workshop: Workshop) -> Any:
     graph = find_channels(model)
     if total_cost(graph, cost) <= budget:
         return model
@@ -116,6 +119,6 @@ def _smaller(model: Any, cost: Cost, budget: float, unit: str, step: Step, works
         seed=workshop.seed,
         progress=workshop.progress,
     )
-    smaller = rebuild(model, graph, choose(graph, worth, budget, cost, rule_of(step.values), unit))
+    smaller = rebuild(model, graph, choose(graph, worth, budget, cost, rule, unit))
     settle(smaller, workshop.lessons, pictures=pictures, seed=workshop.seed, progress=workshop.progress)
     return smaller

@@ -164,11 +164,14 @@ def test_several_steps_cut_less_each_time_and_a_killed_one_goes_on_behind_the_la
 ) -> None:
     kept: dict[str, Any] = {}
     shop = shop_of(world.lessons, tmp_path, keep=kept.__setitem__, kept=kept.get)
-    step = parse_step("prune=structured:macs=0.5,round=2,steps=2,epochs=2")
+    step = parse_step("prune=structured:macs=0.5,round=2,floor=0.4,steps=2,epochs=2")
     done = run_pass(world.subject(), step, shop)
     assert list(kept) == ["1-cut", "1-taught", "2-cut"]
     assert macs(world.cnn) > macs(kept["1-cut"]) > macs(done.model)
     assert list(shop.history) == ["prune 1", "prune 2"]
+    # The floor is a share of what was there before the first cut.
+    for name, whole in (("stem", 16), ("last", 32)):
+        assert done.model.get_layer(name).filters >= 0.4 * whole
     again = shop_of(world.lessons, tmp_path, keep=kept.__setitem__, kept=kept.get)
     run_pass(world.subject(), step, again)
     assert list(again.history) == ["prune 2"]
