@@ -105,17 +105,23 @@ def _print(done: Sequence[Flashed], *, dry_run: bool, remove: bool) -> None:
     for one in done:
         for text in (*(one.notes if dry_run else ()), *(f"warning: {word}" for word in one.warnings)):
             typer.echo(f"  {one.target.name}  {text}")
+    rows = [("board", "result", "changes", "s")] if len(done) > 1 else []
     for one in done:
         if one.error is not None:
-            typer.echo(f"{one.target.name}: FAILED")
-            continue
-        if remove:
-            words = f"{'would be' if dry_run else 'is'} empty ({len(one.changes)} changes)"
+            words = f"FAILED: {type(one.error).__name__}"
+        elif remove:
+            words = "would be empty" if dry_run else "is empty"
         else:
-            verb = "would become" if dry_run else "runs"
-            words = f"{verb} {one.bundle_id} ({len(one.changes)} changes)"
-        outcome = f", {one.outcome}" if one.outcome else ""
-        typer.echo(f"{one.target.name}: {words}{outcome}, {one.seconds:.0f} s")
+            words = f"{'would become' if dry_run else 'runs'} {one.bundle_id}"
+        words += f", {one.outcome}" if one.outcome else ""
+        rows.append((one.target.name, words, str(len(one.changes)), f"{one.seconds:.0f}"))
+    if len(done) == 1:
+        name, words, changes, seconds = rows[0]
+        typer.echo(f"{name}: {words} ({changes} changes), {seconds} s")
+    else:
+        names, results = (max(len(row[column]) for row in rows) for column in (0, 1))
+        for name, words, changes, seconds in rows:
+            typer.echo(f"{name:<{names}}  {words:<{results}}  {changes:>7}  {seconds:>4}")
     for one in done:
         if one.error is not None:
             sys.stderr.write(f"edgekit: {one.error}\n")
