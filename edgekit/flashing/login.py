@@ -28,8 +28,10 @@ _ALGORITHMS = (
     "rsa-sha2-256",
 )
 _CONNECT_S, _LOGIN_S = 15.0, 60.0
-# A cut cable says nothing: after three unanswered questions the link counts as lost.
-_KEEPALIVE_S, _KEEPALIVES = 10.0, 3
+# A cut cable says nothing. Questions keep something under way, and TCP gives up what nobody acknowledges for so long.
+# Answers may be late: a question waits behind up to 2 MB of a file, which takes minutes on a slow link.
+_KEEPALIVE_S, _KEEPALIVES = 15.0, 20
+_UNACKNOWLEDGED_MS = 45_000
 _TRIES = 3
 
 
@@ -123,6 +125,9 @@ async def log_in(target: SshTarget, keys: HostKeys, secrets: Secrets, *, config:
         )
     except (OSError, asyncssh.Error, TimeoutError) as cause:
         raise gate.named(asyncssh, cause) from cause
+    link = connection.get_extra_info("socket")
+    if link is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     if not gate.pinned:
         # Only now: a host that did not let us in is not a board yet.
         keys.pin(gate.where, gate.shown)
@@ -198,7 +203,7 @@ class _Gate:
             return UnreachableError(name, "does not answer", f"is it on? ping {self.target.host}")
         if isinstance(cause, ConnectionRefusedError):
             return UnreachableError(name, "runs no SSH server", "on the board: sudo systemctl enable --now ssh")
-        if isinstance(cause, OSError):
+        if isinstance(cause, OSError) and not isinstance(cause, ConnectionError):
             return UnreachableError(name, f"cannot be reached ({cause.strerror or cause})", "look at the network")
         return LinkLostError(name, f"the connection ended while logging in ({cause})", "run the same command again")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tools.results import ROOT
 
-_RATE_KBIT = 100
+_RATE_KBIT = 150
 _PADDING_BYTES = 2_000_000
 _LIMIT = 2.0
 _SLOW = "synthetic:160x120@2"
