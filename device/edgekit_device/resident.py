@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -107,11 +108,13 @@ class Resident:
     def run(self) -> None:
         """Start the child again and again, until told to stop."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as heard:
-            # Abstract: nothing to clean up, and nobody else's file to overwrite.
-            heard.bind(f"\0edgekit-notify-{os.getpid()}")
+            # Abstract: nothing to clean up, nobody else's file to overwrite. Such names belong to the network, which
+            # containers may share, and process ids do not: hence at random.
+            name = f"edgekit-notify-{secrets.token_hex(8)}"
+            heard.bind(f"\0{name}")
             heard.settimeout(_POLL_S)
             while not self.stopping:
-                child = self._spawn(f"@edgekit-notify-{os.getpid()}")
+                child = self._spawn(f"@{name}")
                 try:
                     self._watch(child, heard)
                 finally:
