@@ -21,6 +21,7 @@ from tools.results import RESULTS, commit, machine
 GATES = {
     "A1": "tools.gates.a1",
     "A1-DOWNLOAD": "tools.gates.a1_download",
+    "A1-RUNTIME": "tools.gates.a1_runtime",
     "A2": "tools.gates.a2",
     "A3": "tools.gates.a3",
     "A4": "tools.gates.a4",
@@ -28,6 +29,7 @@ GATES = {
     "A6": "tools.gates.a6",
     "A7": "tools.gates.a7",
     "A8": "tools.gates.a8",
+    "A8-RUNTIME": "tools.gates.a8_runtime",
     "A9": "tools.gates.a9",
     "A10": "tools.gates.a10",
     "B1": "tools.gates.telemetry_b1",

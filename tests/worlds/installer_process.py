@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from edgekit_device import slots
@@ -40,13 +41,18 @@ def obey(order: dict[str, str]) -> int:
 
 
 def main() -> None:
-    """Serve orders until stdin ends."""
+    """Serve orders about bundles until stdin ends."""
     import minisign  # Imported at first use otherwise.
 
     assert minisign
     warm = os.environ.get("WARM")
+    serve(obey, json.loads(warm) if warm else None)
+
+
+def serve(obey: Callable[[dict[str, str]], int], warm: dict[str, str] | None) -> None:
+    """Obey in a child for each line of stdin; `warm` is obeyed first and here, so that everything is imported."""
     if warm:
-        obey(json.loads(warm))
+        obey(warm)
     for line in sys.stdin:
         order = json.loads(line)
         read_fd, write_fd = os.pipe()

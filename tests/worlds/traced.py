@@ -76,10 +76,9 @@ class Scene:
 class Installer:
     """The installer process and its orders."""
 
-    def __init__(self, scene: Scene) -> None:
-        warm = scene.order("install", "one release", scene.board("one release", "warm"))
+    def __init__(self, warm: dict[str, str], module: str = "tests.worlds.installer_process") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.worlds.installer_process"],
+            [sys.executable, "-m", module],
             cwd=ROOT_OF,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -98,7 +97,7 @@ class Installer:
         assert "attached" in said, f"strace cannot attach: {said}"
         self._tell("go")
         code = int(self._process.stdout.readline())
-        tracer.communicate(timeout=30)
+        tracer.communicate(timeout=60)
         return code
 
     def _tell(self, words: str) -> None:
@@ -117,7 +116,7 @@ class Installer:
 @contextmanager
 def installer(scene: Scene) -> Iterator[Installer]:
     """An installer for as long as it is needed."""
-    process = Installer(scene)
+    process = Installer(scene.order("install", "one release", scene.board("one release", "warm")))
     try:
         yield process
     finally:
