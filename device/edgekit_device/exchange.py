@@ -9,6 +9,7 @@ from edgekit_device.answering import Desk
 from edgekit_device.ladder import Ladder
 from edgekit_device.ota.bundles import BundleGoal
 from edgekit_device.ota.follower import Follower
+from edgekit_device.ota.runtimes import RuntimeGoal
 from edgekit_device.worker_process import WorkerProcess, WorkerSetup
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ class Exchange:
     reporter: Reporter
     _keeper: RungKeeper
     _updates: Updates | None
+    stopping: bool
     _follower: Follower | None
+    _runtime_follower: Follower | None
     _worker: WorkerProcess | None
     _ready: dict[str, Any] | None
     _now: dict[str, Any]
@@ -147,13 +150,24 @@ class Exchange:
         goal = BundleGoal(plan.ground.root, lambda: self.reporter.who.bundle_id)
         return Follower(goal, plan.root, plan.updates, self.event)
 
+    def _follow_runtime(self, plan: RunPlan) -> Follower | None:
+        if plan.ground is None or plan.runtime is None:
+            return None
+        return Follower(RuntimeGoal(plan.ground.root, plan.runtime.runtime), plan.root, plan.updates, self.event)
+
+    def _tick_followers(self, now_s: float) -> None:
+        """One at a time, the runtime first: a bundle may need it."""
+        bundle, runtime = self._follower, self._runtime_follower
+        said = [follower.update for follower in (bundle, runtime) if follower]
+        if runtime is not None and not (bundle is not None and bundle.fetches):
+            runtime.tick(now_s)
+        if bundle is not None and not (runtime is not None and runtime.busy):
+            bundle.tick(now_s)
+        if [follower.update for follower in (bundle, runtime) if follower] != said:
+            self._report_state()
+
     def _tick_updates(self, now_s: float) -> None:
-        follower = self._follower
-        if follower is not None:
-            said = follower.update
-            follower.tick(now_s)
-            if follower.update != said:
-                self._report_state()
+        self._tick_followers(now_s)
         updates = self._updates
         if updates is None:
             return
@@ -161,6 +175,18 @@ class Exchange:
         updates.tick(now_s)
         if (updates.state, updates.trouble) != before:
             self._announce()
+
+    def _tick_runtime(self, now_s: float) -> None:
+        """Judge the runtime that runs; end when another one is to run, and the launcher starts that."""
+        watch = self.plan.runtime
+        if watch is None:
+            return
+        said = watch.tick(now_s, self.reporter.links)
+        for kind, reason in said:
+            self.event(kind, reason)
+        if said:
+            self._announce()
+        self.stopping = self.stopping or watch.leaving is not None
 
     def _turn_back(self, kind: str, reason: str) -> bool:
         """A worker died or hung: if that was a model on trial, the next worker has the one before."""

@@ -62,7 +62,7 @@ class Supervisor(Exchange):
         self._take_up(plan, ladder)
         serving = Release(plan.bundle, plan.bundle_data, plan.bundle_path)
         self._updates = Updates(plan.ground, self, serving) if plan.ground else None
-        self._follower = self._follow(plan)
+        self._follower, self._runtime_follower = self._follow(plan), self._follow_runtime(plan)
         self._answering = Answering(self._desk(log, plan))
         self.stopping = False
         self._worker: WorkerProcess | None = None
@@ -112,7 +112,8 @@ class Supervisor(Exchange):
         who = self.reporter.who
         delegate = self._ready["delegate"] if self._ready else None
         update = self._follower.update if self._follower else None
-        document = self.wishes.reported(who.boot, who.bundle_id, delegate, self._trouble, update)
+        runtime = self._runtime_follower.update if self._runtime_follower else None
+        document = self.wishes.reported(who.boot, who.bundle_id, delegate, self._trouble, update, runtime)
         if self._updates and self._updates.state:
             document = replace(document, extra={"trial": self._updates.state})
         if self.plan.runtime is not None:
@@ -126,8 +127,9 @@ class Supervisor(Exchange):
                 self._answering.hear(wish, now_s)
                 continue
             self.wishes.hear(wish, now_s)
-            if self._follower and isinstance(wish, Desired):
-                self._follower.hear(wish, now_s)
+            for follower in (self._follower, self._runtime_follower):
+                if follower and isinstance(wish, Desired):
+                    follower.hear(wish, now_s)
             self._report_state()
         self._answering.tick(now_s)
         return min(due_s, now_s + self.wishes.interval_s(now_s))
@@ -422,22 +424,11 @@ class Supervisor(Exchange):
                 self._updates.close()
             if self.plan.runtime is not None:
                 self.plan.runtime.close()
-            if self._follower is not None:
-                self._follower.close()
+            for follower in (self._follower, self._runtime_follower):
+                if follower is not None:
+                    follower.close()
             self.reporter.close(self.status("stopped"))
         return self._exit or 0
-
-    def _tick_runtime(self, now_s: float) -> None:
-        """Judge the runtime that runs; end when another one is to run, and the launcher starts that."""
-        watch = self.plan.runtime
-        if watch is None:
-            return
-        said = watch.tick(now_s, self.reporter.links)
-        for kind, reason in said:
-            self.event(kind, reason)
-        if said:
-            self._announce()
-        self.stopping = self.stopping or watch.leaving is not None
 
     def _last_reading(self) -> None:
         """The window that is still open, so that a short run is reported whole.

@@ -30,7 +30,10 @@ from edgekit_device.ota.transport import Limits
 from edgekit_device.selftest import self_test
 
 # What can be fetched and entered; each takes the order and a mouth, and says nothing more when it is done.
-KINDS = {"bundle": "edgekit_device.ota.errand:enter_bundle"}
+KINDS = {
+    "bundle": "edgekit_device.ota.errand:enter_bundle",
+    "runtime": "edgekit_device.ota.runtimes:enter_runtime",
+}
 _SAY_S = 0.5
 # Beside a camera at 30 frames a second.
 _NICE = 10
@@ -66,11 +69,11 @@ def _fetch_and_enter(root: Path, name: str, order: dict[str, Any], say: Say, tri
     wanted = depot.find(f"{BUNDLES}/{name}.edgekit", MAX_BUNDLE_BYTES)
     signature = depot.find(f"{BUNDLES}/{name}.edgekit.minisig", MAX_SIGNATURE_BYTES)
     depot.parts.tidy(keep=(wanted, signature))
-    paths = depot.fetch(wanted, _meter(say, wanted.length)), depot.fetch(signature)
+    paths = depot.fetch(wanted, meter(say, wanted.length)), depot.fetch(signature)
     say({"state": "verifying", "progress": 1.0})
     ready = depot.state / "ready" / f"{name}.edgekit"
     try:
-        _lay_out(ready, *paths)
+        lay_out(ready, *paths)
         bundle, _, _ = open_signed(ready, keys)
         if bundle.manifest.bundle_id != name:
             raise WrongSoftwareError(ready.name, f"holds {bundle.manifest.bundle_id}, signed though it is")
@@ -81,7 +84,7 @@ def _fetch_and_enter(root: Path, name: str, order: dict[str, Any], say: Say, tri
     depot.parts.tidy()
 
 
-def _lay_out(ready: Path, bundle: Path, signature: Path) -> None:
+def lay_out(ready: Path, bundle: Path, signature: Path) -> None:
     """The two files beside one another under the names that the slots read, without another copy."""
     discard(ready.parent)
     make_folders(ready.parent, 0o700)
@@ -89,7 +92,8 @@ def _lay_out(ready: Path, bundle: Path, signature: Path) -> None:
     os.link(signature, ready.with_name(f"{ready.name}.minisig"))
 
 
-def _meter(say: Say, length: int) -> Callable[[int], None]:
+def meter(say: Say, length: int) -> Callable[[int], None]:
+    """What tells, twice a second, how much of a file is here."""
     due_s = 0.0
 
     def progress(here: int) -> None:

@@ -129,6 +129,16 @@ class Follower:
             return
         self._step(name, standing, now_s)
 
+    @property
+    def busy(self) -> bool:
+        """Whether what is asked for is neither here nor refused: another kind had better wait for it."""
+        return self.update is not None and self.update.state in ("waiting", "fetching", "verifying", "trying")
+
+    @property
+    def fetches(self) -> bool:
+        """Whether an errand is under way."""
+        return self._errand is not None
+
     def close(self) -> None:
         """The service stops: what was fetched so far stays."""
         self._drop()
@@ -204,7 +214,7 @@ class Follower:
         elif words.get("suspect"):
             self._again(_SUSPECT_S, now_s)
             self._say("refused", error, reason)
-        elif error == "RejectedReleaseError":
+        elif error in ("RejectedReleaseError", "RejectedRuntimeError"):
             self._finish("rolled_back", reason, error)
         else:
             self._finish("refused", reason, error)

@@ -17,7 +17,7 @@ _NOT_LIVE = "this version takes it from device.toml or the bundle only"
 _UNKNOWN = "this version does not know it"
 _MOST_NAMED = 32
 _NO_UPDATES = "this run does not update over the air: it follows no slots; flash the board"
-_NO_RUNTIMES = "this board does not change its runtime over the air yet"
+_NO_RUNTIMES = "this run was not started by the launcher, so its runtime stays; flash the board"
 
 
 class Wishes:
@@ -50,12 +50,15 @@ class Wishes:
         """Seconds between Readings when nobody watches."""
         return self._own_s if self._desired.interval_s is None else self._desired.interval_s
 
-    def refused(self, bundle: str | None, update: Update | None = None) -> Mapping[str, str]:
+    def refused(
+        self, bundle: str | None, update: Update | None = None, runtime: Update | None = None
+    ) -> Mapping[str, str]:
         """What of `desired` this board does not follow, and why.
 
         Args:
             bundle: What runs.
             update: How far the board is with the bundle; None where it follows none.
+            runtime: The same of the runtime.
         """
         wanted = self._desired
         found = {key: _NOT_LIVE for key in ("thresholds", "region") if getattr(wanted, key) is not None}
@@ -65,8 +68,10 @@ class Wishes:
                 found["bundle"] = _NO_UPDATES
             elif update.state in ("refused", "rolled_back"):
                 found["bundle"] = update.reason or update.state
-        if wanted.runtime is not None:
+        if wanted.runtime is not None and runtime is None:
             found["runtime"] = _NO_RUNTIMES
+        elif runtime is not None and runtime.state in ("refused", "rolled_back"):
+            found["runtime"] = runtime.reason or runtime.state
         return found
 
     def reported(
@@ -76,6 +81,7 @@ class Wishes:
         delegate: str | None,
         reason: str | None,
         update: Update | None = None,
+        runtime: Update | None = None,
     ) -> Reported:
         """The document that answers `desired`.
 
@@ -85,8 +91,19 @@ class Wishes:
             delegate: The rung that serves; None before it does.
             reason: Trouble in words.
             update: How far the board is with the bundle that is asked for.
+            runtime: How far it is with the runtime that is asked for.
         """
         health = "serving" if delegate else "trouble" if reason else "starting"
-        refused = self.refused(bundle, update)
+        refused = self.refused(bundle, update, runtime)
         kind = own_kind()
-        return Reported(boot, bundle, health, reason, self.settled_s, refused=refused, update=update, kind=kind)
+        return Reported(
+            boot,
+            bundle,
+            health,
+            reason,
+            self.settled_s,
+            refused=refused,
+            update=update,
+            runtime_update=runtime,
+            kind=kind,
+        )

@@ -25,6 +25,7 @@ from edgekit_device.contract.errors import (
     SlotConflictError,
     SlotDiskError,
     SlotFullError,
+    UnknownSlotError,
 )
 from edgekit_device.contract.runtime_errors import RejectedRuntimeError, RuntimeUnfitError
 from edgekit_device.disk import REAL_DISK, Disk, discard, make_folders, replace_file
@@ -35,7 +36,7 @@ from edgekit_device.runtimes.holding import LAUNCH, MARK, held, mark_of, standin
 from edgekit_device.runtimes.launcher import COMMITTED, PENDING, REJECTED, WITHIN_S
 from edgekit_device.runtimes.release import Ground, RuntimeRelease, check_fit, open_runtime
 
-__all__ = ["LAUNCH", "MARK", "MAX_RUNTIMES", "held", "install", "recover", "rollback", "standing"]
+__all__ = ["LAUNCH", "MARK", "MAX_RUNTIMES", "held", "install", "recover", "rollback", "standing", "switch"]
 
 MAX_RUNTIMES = 2
 """Beside the one that flash made: what runs, and what to go back to."""
@@ -101,6 +102,31 @@ def install(
             _build(home, release, disk, lock)
         _enter(home, name, release, within_s, force=force)
         _drop_spare(home, disk)
+        return name
+
+
+def switch(home: Path, name: str, *, disk: Disk = REAL_DISK) -> str:
+    """Make a release that the board holds, and that passed before, the one that should run; there is no trial.
+
+    Raises:
+        UnknownSlotError: The board holds no such release, or it has not passed.
+        RuntimeProofError: It does not start any more.
+        SlotError: Another installer runs, or the disk refuses.
+    """
+    with _exclusive(home, disk):
+        _recover(home, disk)
+        known = launcher.read_journal(home)["releases"]
+        passed = [other for other in held(home) if known.get(other, {}).get("state") == COMMITTED]
+        if name not in passed:
+            raise UnknownSlotError(name, passed)
+        prove(name, home / launcher.FOLDER / name / "venv")
+        with launcher.journal_lock(home):
+            journal = launcher.read_journal(home)
+            known = journal["releases"]
+            entered = max(record["entered"] for record in known.values()) + 1
+            known = {**known, name: {**known[name], "entered": entered}}
+            launcher.write_journal(home, {**journal, "releases": known})
+            launcher.point(home, name)
         return name
 
 
