@@ -37,7 +37,7 @@ class Ear:
     def desire(self, **wish: object) -> None:
         self.client.publish(f"{TOPICS}/desired", Desired(**wish).to_bytes(), 1, retain=True).wait_for_publish(10)  # type: ignore[arg-type]
 
-    def wait(self, name: str, state: str, limit_s: float = 300.0) -> Reported:
+    def wait(self, name: str, state: str, limit_s: float = 600.0) -> Reported:
         until = time.monotonic() + limit_s
         while time.monotonic() < until:
             for said in list(self.heard):
