@@ -107,7 +107,7 @@ _ROLES = {
     "operator": Role.OPERATOR, "administrator": Role.ADMINISTRATOR, "owner": Role.ADMINISTRATOR,
 }  # fmt: skip
 # A board of a site that Harriet may not see.
-PLACES = {"{site}": "orchard", "{device}": "row-02", "{path:path}": "edgekit.css"}
+PLACES = {"{number}": "1", "{site}": "orchard", "{device}": "row-02", "{path:path}": "edgekit.css"}
 
 
 def identity(world: Shown, name: str) -> httpx.Client:
@@ -132,6 +132,9 @@ def expected(method: str, path: str, name: str) -> set[int]:
         fine = {303, 404, 409}  # 409 where nothing is enrolled.
     if path.endswith("/ask"):
         fine = {200, 409}  # 409 where no broker stands beside the dashboard.
+    if "/rollouts/" in path:
+        # No rollout is here: who may ask for one is told so, or what is missing in the form.
+        fine = {404} if "{number}" in path else {400, 404}
     if needed is Role.NOBODY:
         return fine
     if name == "program":

@@ -26,11 +26,11 @@ _Device = Annotated[str, Path(pattern=_ID)]
 _Range = Annotated[Literal["15m", "1h", "6h", "24h", "7d", "30d"] | None, Query(alias="range")]
 _From = Annotated[int | None, Query(alias="from", ge=0, le=10**14, description="UTC, ms since 1970.")]
 _To = Annotated[int | None, Query(alias="to", ge=0, le=10**14, description="UTC, ms since 1970.")]
-_NO: dict[int | str, dict[str, Any]] = {
+REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "Not logged in."},
     403: {"description": "Not allowed."},
 }
-_NONE: dict[int | str, dict[str, Any]] = {404: {"description": "There is no such board, or it is not yours to see."}}
+NO_SUCH: dict[int | str, dict[str, Any]] = {404: {"description": "There is no such board, or it is not yours to see."}}
 _BAD: dict[int | str, dict[str, Any]] = {400: {"description": "The range is none."}}
 
 
@@ -169,7 +169,7 @@ class Done(BaseModel):
 
 def router(context: Context) -> APIRouter:
     """Routes of the API."""
-    made = APIRouter(responses=_NO)
+    made = APIRouter(responses=REFUSALS)
 
     def out(board: BoardNow) -> BoardOut:
         findings = context.alarm.findings().get(board.key, ())
@@ -201,13 +201,13 @@ def router(context: Context) -> APIRouter:
         cards: list[Card] = [card for group in shown.groups for card in group.cards]
         return BoardsOut(boards=[out(c.board) for c in cards], found=shown.found, page=shown.page, pages=shown.pages)
 
-    @made.get("/api/v1/boards/{site}/{device}", summary="One board", responses=_NONE)
+    @made.get("/api/v1/boards/{site}/{device}", summary="One board", responses=NO_SUCH)
     def board(request: Request, site: _Site, device: _Device) -> BoardDetail:
         found = context.board(request, site, device)
         wanted, says = context.wishes(found)
         return BoardDetail(board=out(found), desired=wanted, reported=says)
 
-    @made.get("/api/v1/boards/{site}/{device}/series", summary="Measures over time", responses=_NONE | _BAD)
+    @made.get("/api/v1/boards/{site}/{device}/series", summary="Measures over time", responses=NO_SUCH | _BAD)
     def measures(
         request: Request, site: _Site, device: _Device, name: _Range = None, since: _From = None, until: _To = None
     ) -> SeriesOut:
@@ -216,7 +216,7 @@ def router(context: Context) -> APIRouter:
         with context.store.reading() as connection:
             return SeriesOut(**vars(series(connection, found.number, span)))
 
-    @made.get("/api/v1/boards/{site}/{device}/events", summary="What happened, newest first", responses=_NONE | _BAD)
+    @made.get("/api/v1/boards/{site}/{device}/events", summary="What happened, newest first", responses=NO_SUCH | _BAD)
     def events(
         request: Request, site: _Site, device: _Device, name: _Range = None, since: _From = None, until: _To = None
     ) -> list[EventOut]:
@@ -231,7 +231,7 @@ def router(context: Context) -> APIRouter:
         over = _mine(request, records.history(context.store))
         return AlertsOut(standing=[_alert(a) for a in standing], over=[_alert(a) for a in over])
 
-    unknown: dict[int | str, dict[str, Any]] = {400: {"description": "There is no such kind."}, **_NONE}
+    unknown: dict[int | str, dict[str, Any]] = {400: {"description": "There is no such kind."}, **NO_SUCH}
 
     @made.post("/api/v1/alerts/acknowledge", summary="Say that you know", responses=unknown)
     def acknowledge(request: Request, body: AlertName) -> Done:

@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from edgekit import __version__
 from edgekit.errors import StoreUnavailableError
-from edgekit.fleet.web import api, ask_page, audit_page, enrol_page, streams
+from edgekit.fleet.web import api, ask_page, audit_page, enrol_page, releases, rollouts, streams
 from edgekit.fleet.web import pages as page_routes
 from edgekit.fleet.web.guard import Guard
 from edgekit.fleet.web.pages import HERE, Pages
@@ -47,7 +47,8 @@ def make_app(context: Context) -> tuple[Guard, FastAPI]:
         page_routes.router(context, pages), ask_page.router(context, pages), audit_page.router(context, pages),
         enrol_page.router(context, pages),
         streams.router(context, pages),
-        api.router(context),
+        rollouts.router(context, pages), releases.router(context, pages),
+        api.router(context), rollouts.api(context),
     )  # fmt: skip
     for router in routers:
         # Not include_router: newer FastAPI hides what is included behind one entry, and the guard must see each route.

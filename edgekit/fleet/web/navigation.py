@@ -26,6 +26,8 @@ class Link(NamedTuple):
 LINKS = (
     Link("boards", "/", "Boards", Role.VIEWER),
     Link("alerts", "/alerts", "Alerts", Role.VIEWER),
+    Link("rollouts", "/rollouts", "Rollouts", Role.VIEWER),
+    Link("releases", "/releases", "Releases", Role.VIEWER),
     Link("enrol", "/enrol", "Enrol", Role.OPERATOR),
     Link("people", "/people", "People", Role.ADMINISTRATOR),
     Link("audit", "/audit", "Audit", Role.ADMINISTRATOR),
