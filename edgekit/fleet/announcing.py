@@ -11,7 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edgekit.fleet.access import present_host
 from edgekit.fleet.batch import BoardKey
-from edgekit_device.publish.home_assistant import discovery, removal
+from edgekit_device.publish.home_assistant import INSTALL, discovery, removal, update_topics
 
 if TYPE_CHECKING:
     from edgekit_device.publish.broker_url import BrokerAddress
@@ -29,12 +29,21 @@ class Announcer:
         version: Of EdgeKit.
         remove: Take boards away instead.
         retry_s: Shortest and longest wait between two tries to connect.
+        updates: Show update entities as well, see `home_updates`.
     """
 
     def __init__(
-        self, address: BrokerAddress, version: str, *, remove: bool = False, retry_s: tuple[int, int] = (1, 30)
+        self,
+        address: BrokerAddress,
+        version: str,
+        *,
+        remove: bool = False,
+        retry_s: tuple[int, int] = (1, 30),
+        updates: bool = False,
     ) -> None:
-        self._address, self._version, self._remove = address, version, remove
+        self._address, self._version, self._remove, self._updates = address, version, remove, updates
+        self._shown: dict[BoardKey, bytes] = {}
+        self._wanted: list[BoardKey] = []
         self._told: set[BoardKey] = set()
         self._lock = threading.Lock()
         self._connected = False
@@ -64,26 +73,51 @@ class Announcer:
                 self._client.publish(document.topic, document.payload, 1, retain=True)
                 self._told.add(board)
 
+    def show(self, board: BoardKey, state: bytes) -> None:
+        """Say how a board's update stands, where that changed."""
+        with self._lock:
+            if self._connected and self._shown.get(board) != state and board in self._told:
+                self._client.publish(update_topics(*board).state, state, 1, retain=True)
+                self._shown[board] = state
+
+    def wanted(self) -> list[BoardKey]:
+        """Boards for which somebody pressed the button since the last time."""
+        with self._lock:
+            found, self._wanted = self._wanted, []
+            return found
+
     def _document(self, board: BoardKey) -> Discovery:
-        return removal(*board) if self._remove else discovery(*board, self._version)
+        if self._remove:
+            return removal(*board)
+        return discovery(*board, self._version, updates=self._updates)
 
     def _on_connect(self, client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
         if code.value >= _REFUSED:
             self.problem = f"Home Assistant: the broker refuses the connection: {code}"
             return
         client.subscribe(discovery("a", "a", self._version).birth_topic, 0)
+        if self._updates:
+            client.subscribe(update_topics("+", "+").command, 1)
         with self._lock:
             # Another broker, or the same without its memory.
             self._told.clear()
+            self._shown.clear()
             self._connected = True
 
     def _on_disconnect(self, client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
         self._connected = False
 
     def _on_message(self, client: Any, data: Any, message: paho.MQTTMessage) -> None:
-        if message.payload == b"online":
+        parts = message.topic.split("/")
+        if message.topic.startswith("edgekit/"):
+            # A retained command would install again at each start; nobody presses a button that way.
+            if message.payload == INSTALL.encode() and not message.retain and len(parts) == 5:
+                with self._lock:
+                    self._wanted.append(BoardKey(parts[2], parts[3]))
+        elif message.payload == b"online":
             with self._lock:
                 self._told.clear()
+                self._shown.clear()
 
     def _on_publish(self, client: Any, data: Any, mid: int, code: Any, properties: Any) -> None:
         refused = code.value >= _REFUSED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from edgekit.errors import EdgeKitError, NotInitialisedError
 from edgekit.fleet.access import present_host
+from edgekit.fleet.announcing import REMOVE, Announcer
 from edgekit.fleet.asking import Asker
 from edgekit.fleet.broker import EmbeddedBroker
 from edgekit.fleet.collector import Collector
+from edgekit.fleet.home_updates import HomeUpdates, Offered
 from edgekit.fleet.operation import Duty
 from edgekit.fleet.proof import prove
 from edgekit.fleet.rollouts.engine import Engine
@@ -44,6 +46,7 @@ class Plan:
         duty: How the collector works.
         dashboard: How the dashboard works.
         folder: What `fleet init` made.
+        offered: What is published, for Home Assistant; the duty says whether boards are announced there.
     """
 
     store_url: str
@@ -54,6 +57,7 @@ class Plan:
     duty: Duty = field(default_factory=Duty)
     dashboard: DashboardOptions = field(default_factory=DashboardOptions)
     folder: Path = field(default_factory=lambda: fleet_folder())
+    offered: Callable[[], Sequence[Offered]] = tuple
 
 
 class Up(NamedTuple):
@@ -134,8 +138,32 @@ def up(plan: Plan, say: Callable[[str], None] = lambda text: None) -> Iterator[U
         # Its lease is given back while the store is open.
         stack.callback(rollouts.join, 10.0)
         stack.callback(stop.set)
+        if plan.duty.home_assistant is not None:
+            stack.enter_context(_at_home(plan, address, store, stop))
         running = stack.enter_context(dashboard(store, listener, options, fleet))
         yield Up(running, address, plan.broker is None, collector)
+
+
+@contextmanager
+def _at_home(plan: Plan, address: BrokerAddress, store: Store, stop: threading.Event) -> Iterator[None]:
+    """Boards and their updates in Home Assistant."""
+    from edgekit import __version__
+
+    remove = plan.duty.home_assistant == REMOVE
+    with Announcer(address, __version__, remove=remove, retry_s=plan.duty.reconnect_s, updates=True) as announcer:
+        home = HomeUpdates(store, announcer, plan.offered)
+
+        def keep() -> None:
+            while not stop.wait(0.5):
+                home.step()
+
+        thread = threading.Thread(target=keep, name="home assistant", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(10)
 
 
 def _options(plan: Plan, store: Store) -> DashboardOptions:

@@ -30,7 +30,28 @@ class Discovery(NamedTuple):
     birth_topic: str
 
 
-def discovery(site: str, device: str, version: str, prefix: str = PREFIX) -> Discovery:
+class UpdateTopics(NamedTuple):
+    """Where a host tells of updates, and hears the button; no board speaks or listens there.
+
+    Attributes:
+        state: Retained JSON: installed_version, latest_version, release_summary, in_progress, update_percentage.
+        command: ``install`` comes there.
+    """
+
+    state: str
+    command: str
+
+
+INSTALL = "install"
+
+
+def update_topics(site: str, device: str) -> UpdateTopics:
+    """Of one board; ``+`` stands for every site or device."""
+    base = f"edgekit/home-assistant/{site}/{device}"
+    return UpdateTopics(f"{base}/update", f"{base}/{INSTALL}")
+
+
+def discovery(site: str, device: str, version: str, prefix: str = PREFIX, *, updates: bool = False) -> Discovery:
     """Announce one board with FPS, latency, label, temperature, connectivity and problem.
 
     Args:
@@ -38,6 +59,7 @@ def discovery(site: str, device: str, version: str, prefix: str = PREFIX) -> Dis
         device: Id of the board.
         version: Of the software on the board, or of the collector that announces it.
         prefix: Home Assistant's discovery prefix.
+        updates: Show an update entity as well: only a host can, which knows what is published.
     """
     # No id holds an underscore, so two boards never share a name.
     name = f"edgekit_{site}_{device}"
@@ -102,6 +124,16 @@ def discovery(site: str, device: str, version: str, prefix: str = PREFIX) -> Dis
             **there,
         },
     }
+    if updates:
+        topics = update_topics(site, device)
+        components["update"] = {
+            **part("update", "Model", platform="update", device_class="firmware"),
+            "state_topic": topics.state,
+            "command_topic": topics.command,
+            "payload_install": INSTALL,
+            "qos": 1,
+            **there,
+        }
     document = {
         "device": {
             "identifiers": [name],
