@@ -111,7 +111,7 @@ def measure(boards: int, size_bytes: int, limit_s: float) -> dict[str, Any]:
         assert wait_until(lambda: store.summary().online == boards and store.summary().rows >= 2 * boards, 600)
         engine, stop = Engine(store, collector.desire), threading.Event()
         thread = threading.Thread(target=engine.run, args=(stop,), daemon=True)
-        plan = Plan(jitter_s=30.0, readings=2, board_timeout_s=limit_s)
+        plan = Plan(("10%", "100%"), jitter_s=30.0, readings=2, board_timeout_s=limit_s)
         counted = _Counter()
         number = orders.start(store, new, plan, "bench").number
         began = time.monotonic()
