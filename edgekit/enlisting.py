@@ -26,15 +26,20 @@ class FleetMembership:
         host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
         self.broker = f"mqtts://{host}:{settings.port}"
 
-    def invite(self, site: str, device: str) -> str:
+    def invite(self, site: str, device: str, hours: float | None = None) -> str:
         """A one-time token.
+
+        Args:
+            site: Id of the site.
+            device: Id of the board.
+            hours: How long it is good; a quarter of an hour by default.
 
         Raises:
             AlreadyEnrolledError: The name is taken.
         """
         from edgekit.trust.enrolment import Enrolment
 
-        return Enrolment(self._fleet).invite(f"{site}.{device}", again=self._again).to_text()
+        return Enrolment(self._fleet).invite(f"{site}.{device}", again=self._again, hours=hours).to_text()
 
     def revoke(self, site: str, device: str) -> bool:
         """Throw a board out; False if it is no member."""

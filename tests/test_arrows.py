@@ -29,6 +29,7 @@ COMPOSERS = {
     "refining",
     "diagnosis",
     "enlisting",
+    "card_making",
     "calibration_check",
     "report_run",
     "report_facts",

@@ -60,6 +60,7 @@ GATES = {
     "E7": "tools.gates.e7",
     "E9": "tools.gates.e9",
     "F1": "tools.gates.f1",
+    "F-BOARD": "tools.gates.flash_board",
 }
 STORE = RESULTS / "gates.json"
 

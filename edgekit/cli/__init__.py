@@ -13,6 +13,7 @@ from edgekit import __version__
 from edgekit.cli import (
     bench,
     bundle,
+    capture,
     compress,
     convert,
     demo,
@@ -25,6 +26,7 @@ from edgekit.cli import (
     keys,
     models,
     report,
+    sdcard,
     train,
     verify,
     wheels,
@@ -52,7 +54,9 @@ app.command(help=inspect.HELP)(inspect.inspect)
 app.add_typer(keys.app, name="keys", help=keys.HELP)
 app.command(help=bundle.HELP)(bundle.bundle)
 app.command(help=flash.HELP)(flash.flash)
+app.command(help=sdcard.HELP)(sdcard.sdcard)
 app.command(help=devices.HELP)(devices.devices)
+app.command(help=capture.HELP)(capture.capture)
 app.add_typer(wheels.app, name="wheels", help=wheels.HELP)
 app.add_typer(doctor.app, name="doctor", help=doctor.HELP)
 app.add_typer(fleet.app, name="fleet", help=fleet.HELP)

@@ -45,6 +45,36 @@ def calibration(
         raise LimitsError(str(folder), [s.detail for s in found.symptoms if s.severity == "error"])
 
 
+@app.command(
+    help="Run a board's own doctor over SSH, and say how both sides stand. Exit 1 if one keeps it from its work."
+)
+def device(
+    target: Annotated[str, typer.Argument(help="ssh://user@host[:port], or a name from fleet.toml")],
+    as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
+) -> int:
+    """Run the verb."""
+    from edgekit.cli.flash import _asker
+    from edgekit.flashing.flashed import Options
+    from edgekit.flashing.looking import examine
+    from edgekit.flashing.naming import read_boards
+    from edgekit.flashing.targets import parse_target
+    from edgekit_device.diagnosis.finding import summary, table
+
+    names = read_boards() if ":" not in target else {}
+    found = examine(parse_target(target, names), Options(ask=_asker(None)))
+    if as_json:
+        sides = {"host": [f.to_json() for f in found.host], "board": [f.to_json() for f in found.board]}
+        print_json({"target": found.target.name, "ok": found.ok, **sides})
+        return 0 if found.ok else 1
+    typer.echo("from here")
+    typer.echo(table(found.host))
+    if found.board:
+        typer.echo(f"on {found.target.name}")
+        typer.echo(table(found.board))
+    typer.echo(summary([*found.host, *found.board]))
+    return 0 if found.ok else 1
+
+
 def lines(found: CalibrationCheck) -> list[str]:
     """In words, the worst first."""
     classes = f" in {len(found.classes)} classes" if found.classes else ""

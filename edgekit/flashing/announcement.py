@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from xml.sax.saxutils import escape
+
+from edgekit.flashing.board import Board
+from edgekit.flashing.steps import Step
 
 SERVICE_TYPE = "_edgekit._tcp"
 FOLDER = "/etc/avahi/services"
@@ -31,3 +35,13 @@ def service_text(site: str, device: str, port: int = 22) -> str:
   </service>
 </service-group>
 """
+
+
+async def announcement_steps(board: Board, site: str, device: str, port: int = 22) -> list[Step]:
+    """Write the file, where Avahi is installed, unless it is there; nothing has to be started for it."""
+    if await board.entry(FOLDER) is None:
+        return []
+    text = service_text(site, device, port).encode()
+    if await board.read(PATH) == text:
+        return []
+    return [Step("announce", f"write {PATH}: edgekit devices finds this board", partial(board.write, PATH, text))]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgekit.flashing import libedgetpu, releasing, runtime_plan, service, steps
+from edgekit.flashing.announcement import announcement_steps
 from edgekit.flashing.board import BOARD_USER, STATE, Board, Sent, device_command
 from edgekit.flashing.checks import refuse
 from edgekit.flashing.device_wheel import DeviceWheel
@@ -152,6 +153,9 @@ async def plan_board(
     unit = await service.unit_steps(board, plan.service or service.Service.of(system))
     release = await releasing.board_steps(board, wanted.path, wanted.bundle, wanted.data, on_sent)
     plan.prepare += [step for step in release if step.name == "send"]
+    named = {**(await steps.held_settings(board) or {}), **{key: v for key, v in settings.items() if v is not None}}
+    port = getattr(getattr(board, "target", None), "port", None) or 22
+    plan.prepare += await announcement_steps(board, str(named.get("site", "home")), str(named["id"]), port)
     plan.restart = bool(plan.old_pid is None or plan.enter or before or joining or unit)
     plan.enter = [*before, *plan.enter, *joining, *unit, *(step for step in release if step.name != "send")]
     if plan.restart and (plan.enter or plan.old_pid is None):

@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 
 from edgekit.flashing import service
+from edgekit.flashing.announcement import PATH as ANNOUNCED
 from edgekit.flashing.board import BOARD_USER, ETC, HOME, INCOMING, STATE, Board
 from edgekit.flashing.facts import ask
 from edgekit.flashing.libedgetpu import RULE
@@ -16,7 +17,7 @@ from edgekit.flashing.steps import Step, held_settings
 from edgekit_device.contract.errors import SettingsError
 
 # The folder that says who the board is goes last: a removal that was cut off can still revoke.
-_PLACES = (HOME, BASES, INCOMING, "/run/edgekit", RULE, STATE, ETC)
+_PLACES = (HOME, BASES, INCOMING, "/run/edgekit", RULE, ANNOUNCED, STATE, ETC)
 
 
 async def plan_removal(board: Board, fleet: Membership | None) -> list[Step]:

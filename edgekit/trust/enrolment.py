@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgekit.errors import AlreadyEnrolledError, EnrolmentRefusedError
 from edgekit.trust import authority
 from edgekit.trust.dynamic_security import Account, hash_password, new_password
-from edgekit.trust.registry import REVOKED
+from edgekit.trust.registry import REVOKED, TOKEN_S
 from edgekit.trust.rules import BOARD
 from edgekit_device.contract.documents import SCHEMA, Fields
 from edgekit_device.contract.enrolment import Invitation, renewal_text
@@ -56,13 +56,14 @@ class Enrolment:
         self._lock = threading.Lock()
         self._challenges: collections.OrderedDict[str, tuple[str, float]] = collections.OrderedDict()
 
-    def invite(self, name: str, *, again: bool = False, by: str = "?") -> Invitation:
+    def invite(self, name: str, *, again: bool = False, by: str = "?", hours: float | None = None) -> Invitation:
         """Make a one-time token for a board.
 
         Args:
             name: ``SITE.DEVICE``.
             again: Also for a board that is a member or was revoked; its old key and password end with the token.
             by: Who asks, for the audit log.
+            hours: How long it is good; a quarter of an hour by default. A card on its way to a board needs longer.
 
         Raises:
             AlreadyEnrolledError: It is a member or was revoked, and `again` was not said.
@@ -72,7 +73,9 @@ class Enrolment:
         held = self._fleet.registry.find(name)
         if held is not None and not again:
             raise AlreadyEnrolledError(name, held.state)
-        number, secret = self._fleet.registry.offer(name, self._clock(), by)
+        number, secret = self._fleet.registry.offer(
+            name, self._clock(), by, TOKEN_S if hours is None else int(hours * 3600)
+        )
         settings = self._fleet.settings
         pin = authority.fingerprint(self._fleet.authority.certificate)
         return Invitation(settings.hosts[0], settings.enroll_port, site, device, number, secret, pin)

@@ -87,13 +87,14 @@ class Registry:
 
     # -- tokens ----------------------------------------------------------------------------------------------
 
-    def offer(self, name: str, now_s: float, by: str = "?") -> tuple[str, str]:
+    def offer(self, name: str, now_s: float, by: str = "?", good_s: int = TOKEN_S) -> tuple[str, str]:
         """Make a one-time token for a board; earlier ones for the same board are void.
 
         Args:
             name: ``SITE.DEVICE``.
             now_s: Seconds since 1970.
             by: Who asks for it, for the audit log.
+            good_s: How long it is good.
 
         Returns:
             (id, secret). Only a hash of the secret is kept.
@@ -101,7 +102,7 @@ class Registry:
         number, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         with self._open() as db:
             db.execute("DELETE FROM tokens WHERE name = ? OR until_s < ?", (name, int(now_s) - 86_400))
-            row = (number, _token_digest(secret), name, int(now_s) + TOKEN_S)
+            row = (number, _token_digest(secret), name, int(now_s) + good_s)
             db.execute("INSERT INTO tokens (id, digest, name, until_s) VALUES (?, ?, ?, ?)", row)
             _note(db, now_s, by, "board invited", name)
         return number, secret
