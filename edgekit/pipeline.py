@@ -341,12 +341,12 @@ def flash(
     from edgekit.flashing.flashed import Options
     from edgekit.flashing.naming import read_boards
     from edgekit.flashing.procedure import flash_all, prepare
-    from edgekit.flashing.targets import parse_target
+    from edgekit.flashing.targets import FolderTarget, parse_target
     from edgekit.flashing.wheelhouse import wheel_folder
 
     names = read_boards() if any(":" not in target for target in targets) else {}
     parsed = [parse_target(target, names) for target in targets]
-    given = settings or {}
+    given, remote = settings or {}, any(not isinstance(target, FolderTarget) for target in parsed)
     joined = (
         membership(Path(fleet) if fleet else None, again=enroll_again) if enroll and not given.get("broker") else None
     )
@@ -359,7 +359,8 @@ def flash(
             settings=given,
             public_key=Path(public_key) if public_key else None,
             fleet=joined,
-            wheels=Path(wheels) if wheels else wheel_folder(),
+            # A folder has no runtime of its own: no wheel is read for it.
+            wheels=(Path(wheels) if wheels else wheel_folder()) if remote else None,
             package=Path(libedgetpu) if libedgetpu else None,
             wait_s=wait_s,
         )

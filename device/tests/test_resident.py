@@ -96,3 +96,18 @@ def test_the_launcher_is_what_is_started_where_it_was_installed(tmp_path: Path) 
     (tmp_path / "opt/edgekit").mkdir(parents=True)
     (tmp_path / "opt/edgekit/launch").touch()
     assert command_of(tmp_path) == [str(tmp_path / "opt/edgekit/launch"), "run", "--root", str(tmp_path)]
+
+
+def test_two_boards_that_share_a_network_and_a_process_id_both_start(tmp_path: Path) -> None:
+    marks = [tmp_path / "one", tmp_path / "two"]
+    made = [Resident([sys.executable, "-c", NOTIFY, str(mark), "well"]) for mark in marks]
+    threads = [threading.Thread(target=each.run) for each in made]
+    for thread in threads:
+        thread.start()
+    try:
+        assert eventually(lambda: all(count(mark) for mark in marks))
+    finally:
+        for each in made:
+            each.stopping = True
+        for thread in threads:
+            thread.join(60)

@@ -27,6 +27,7 @@ from edgekit.flashing.runtime_steps import judge_versions
 from edgekit.flashing.service import judge
 from edgekit.flashing.targets import SshTarget, parse_target
 from edgekit.flashing.wheelhouse import DamagedWheelError, choose, read_wheel, tags_of
+from edgekit.trust.fleet_settings import read_settings
 from edgekit_device.verdicts import REJECTED
 
 NOW_S = 1_795_000_000
@@ -220,6 +221,7 @@ def test_boards_have_names_in_fleet_toml(tmp_path: Path) -> None:
     path.write_text('name = "fleet"\n[boards]\nporch = "ssh://pi@porch.local:2222"\n')
     names = read_boards((tmp_path / "missing.toml", path))
     assert parse_target("porch", names) == SshTarget("porch.local", "pi", 2222, "porch")
+    assert read_settings(path).name == "fleet"  # The fleet's own reader of this file leaves boards alone.
     with pytest.raises(TargetError, match="did you mean 'porch'"):
         parse_target("porhc", names)
     path.write_text("[boards]\nBAD_NAME = 'x'\n")
