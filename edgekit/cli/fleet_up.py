@@ -58,6 +58,9 @@ def up(
     proxy_from: Annotated[list[str] | None, typer.Option(help="Address of that proxy; may be given again.")] = None,
     keep_days: Annotated[float, typer.Option(help="How long single Readings are kept.", min=0.01)] = 30.0,
     alone: Annotated[bool, typer.Option("--alone", help="Take every message; share with no other collector.")] = False,
+    home_assistant: Annotated[
+        bool, typer.Option("--home-assistant", help="Show boards and their updates in Home Assistant on this broker.")
+    ] = False,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long (default: when interrupted).")] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     as_json: _Json = False,
@@ -65,6 +68,7 @@ def up(
     """Run the verb; see its help."""
     from edgekit.cli.fleet import store_url
     from edgekit.cli.fleet_own import own_fleet
+    from edgekit.cli.fleet_rollout import offered_in
     from edgekit.errors import UsageError
     from edgekit.fleet.access import broker_address
     from edgekit.fleet.alerts_rules import read_alerts
@@ -98,8 +102,9 @@ def up(
         broker_port,
         host,
         port,
-        Duty(alone=alone, keep=Keep(raw_days=keep_days)),
+        Duty(alone=alone, keep=Keep(raw_days=keep_days), home_assistant="announce" if home_assistant else None),
         options,
+        offered=lambda: offered_in(updates),
     )
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
