@@ -29,14 +29,13 @@ PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 KINDS = {"apt": ("litert", True), "venv": ("litert,opencv", False)}
 PARTS = ("parity", "check", "doctor", "tests", "count")
 STAGES = ("preprocess", "invoke", "whole")
-TESTS = (
-    "golden", "bundle", "vision", "flatbuffer", "contract", "archive", "meter", "settings", "check", "classifier",
-    "lanes", "slowness", "sources",
-)  # fmt: skip
 XNNPACK = "Created TensorFlow Lite XNNPACK delegate"
 _TAGS = ("2_17", "2_26", "2_27", "2_28", "2_31", "2_34", "2_35", "2_36")
 _FRAMES = (1, 21)
-_TEST_LIMIT_S = 2400
+# Of one file of tests; emulated, and on a machine that has other things to do.
+_TEST_LIMIT_S = 1500
+# What the tests use besides the package, as far as it has wheels for arm64.
+_FOR_TESTS = ("pytest", "hypothesis", "gpiozero", "iotcore")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -44,7 +43,8 @@ def run(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="run_benches.py --only arm64")
     parser.add_argument("--suites", default="bookworm,trixie")
     parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--tests", default=",".join(TESTS), help="files of device/tests; 'all' runs everything")
+    parser.add_argument("--tests", default="all", help="files of device/tests: golden,bundle,...")
+    parser.add_argument("--failed", action="store_true", help="of the tests, run files again that had a failure")
     parser.add_argument("--fresh", action="store_true")
     args = parser.parse_args(list(arguments))
     if os.geteuid() or not EMULATOR.exists():
@@ -73,13 +73,24 @@ def run(arguments: Sequence[str]) -> None:
             if "doctor" in parts:
                 row["doctor"] = world.doctor()
             if "tests" in parts:
-                row["tests"] = world.tests(args.tests)
+                done = row.setdefault("tests", {})
+                for name in _wanted(args.tests, done, again=args.failed):
+                    done[name] = world.test_file(name)
+                    KEPT.write_text(json.dumps(found, indent=1))
+                    print(f"{suite} {kind}: {name}: {json.dumps(done[name])}", flush=True)
             KEPT.write_text(json.dumps(found, indent=1))
             print(f"{suite} {kind}: {json.dumps(row)[:600]}", flush=True)
     if "count" in parts:
         found["count"] = _count(World(PLACE / "bookworm", "venv", share))
         KEPT.write_text(json.dumps(found, indent=1))
     write(found)
+
+
+def _wanted(tests: str, done: dict[str, Any], *, again: bool) -> list[str]:
+    """Files of tests that have no result yet, or had a failure."""
+    files = sorted((ROOT / "device" / "tests").glob("test_*.py"))
+    names = [path.stem.removeprefix("test_") for path in files] if tests == "all" else tests.split(",")
+    return [name for name in names if name not in done or (again and done[name]["names"])]
 
 
 def _share() -> Path:
@@ -148,7 +159,7 @@ class World:
             words = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", *tags]
             words += ["--platform", "manylinux2014_aarch64", "--python-version", python, "-d", wheels]
             wheel = next((self.share / "wheel").glob("*.whl"))
-            subprocess.run([*words, f"{wheel}[{extras}]", "pytest", "hypothesis", *pins], check=True)
+            subprocess.run([*words, f"{wheel}[{extras}]", *_FOR_TESTS, *pins], check=True)
             if system:
                 for own in (*wheels.glob("numpy-*"), *wheels.glob("opencv*")):
                     own.unlink()  # Debian's are to be used.
@@ -157,7 +168,7 @@ class World:
             self._must(["python3", "-m", "venv", *flags, f"/opt/{self.kind}"])
             found = ["--no-index", "--find-links", f"/share/{wheels.name}", "--find-links", "/share/wheel"]
             self._must([self.python, "-m", "pip", "install", "-q", *found, f"edgekit-device[{extras}]"])
-            self._must([self.python, "-m", "pip", "install", "-q", *found, "pytest", "hypothesis"])
+            self._must([self.python, "-m", "pip", "install", "-q", *found, *_FOR_TESTS])
         wheel = next((self.share / "wheel").glob("*.whl")).name
         again = ["--no-index", "--no-deps", "--force-reinstall", f"/share/wheel/{wheel}"]
         self._must([self.python, "-m", "pip", "install", "-q", *again])
@@ -189,13 +200,18 @@ class World:
         rows = found.get("checks") or found.get("findings") or []
         return {row["check"]: row["state"] for row in rows}
 
-    def tests(self, names: str) -> dict[str, Any]:
-        """The device package's own tests, as Cortex-A72."""
-        folder = "/share/tests/device/tests"
-        files = [folder] if names == "all" else [f"{folder}/test_{name}.py" for name in names.split(",")]
-        script = f'cd /share/tests && exec {self.python} -m pytest -p no:cacheprovider --tb=short "$@"'
-        done = self.call(["sh", "-c", script, "sh", *files], limit_s=_TEST_LIMIT_S)
-        (PLACE / f"tests-{self.root.name}-{self.kind}.log").write_text(done.stdout + done.stderr)
+    def test_file(self, name: str) -> dict[str, Any]:
+        """One file of the device package's own tests, as Cortex-A72."""
+        script = f'cd /share/tests && exec {self.python} -m pytest -p no:cacheprovider --tb=short -rs "$@"'
+        log = PLACE / "logs" / f"{self.root.name}-{self.kind}-{name}.log"
+        log.parent.mkdir(exist_ok=True)
+        try:
+            words = ["sh", "-c", script, "sh", f"/share/tests/device/tests/test_{name}.py"]
+            done = self.call(words, limit_s=_TEST_LIMIT_S)
+        except subprocess.TimeoutExpired as cut:
+            log.write_bytes(cut.stdout or b"")
+            return {"names": [f"test_{name}.py (not done in {_TEST_LIMIT_S} s)"]}
+        log.write_text(done.stdout + done.stderr)
         counts = {
             word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", done.stdout)
         }
@@ -272,8 +288,11 @@ def _parity_row(name: str, cpu: str, row: dict[str, Any]) -> str:
 def _tests(found: dict[str, Any] | None) -> str:
     if not found:
         return "not run"
-    counts = ", ".join(f"{value} {word}" for word, value in found.items() if word != "names")
-    return f"{counts}{': ' + ', '.join(found['names']) if found['names'] else ''}"
+    words = ("passed", "failed", "error", "errors", "skipped")
+    sums = {word: sum(file.get(word, 0) for file in found.values()) for word in words}
+    counts = ", ".join(f"{count} {word}" for word, count in sums.items() if count)
+    names = [name for file in found.values() for name in file["names"]]
+    return f"{len(found)} files: {counts}{'; failed: ' + ', '.join(names) if names else ''}"
 
 
 def _counts(found: dict[str, dict[str, float]]) -> list[str]:
@@ -302,5 +321,5 @@ _NOTES = (
     "  package pins neither, so that picamera2 keeps the numpy that it was built with.",
     "- The interpreter reads the processor's topology from /sys: with another architecture's in sight it crashes, with",
     "  none it switches XNNPACK off without a word. The root shows four cores, and every row tells XNNPACK's own line.",
-    "- Tests with a deadline of milliseconds or of two seconds may miss it under emulation; build/arm64/*.log says so.",
+    "- Tests with a deadline of milliseconds or of two seconds may miss it under emulation; build/arm64/logs says so.",
 )
