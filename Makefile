@@ -74,8 +74,10 @@ interpreters: $(VENV)-tflite/stamp
 demo: $(VENV)/stamp-demo
 	$(BIN)/edgekit demo --seconds $(SECONDS_OF_DEMO)
 
+# Half of what tests do is wait, so two processes share the files; WORKERS=0 runs them one after the other.
+WORKERS ?= 2
 test: $(VENV)/stamp-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/stamp-dev
 	$(BIN)/ruff format --check .

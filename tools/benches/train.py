@@ -132,7 +132,7 @@ def measure(row: str, work: Path, data: Path, plan: Plan) -> None:
     else:
         source, step = passes[row]
         made = compress(source, data=data, passes=[step], out=work / row, progress=progress)
-    # Of all threads: on a shared machine the minutes on the wall say little. A row that was resumed counts the last leg.
+    # Of all threads: on a shared machine minutes on the wall say little. A resumed row counts its last leg.
     spent = time.process_time() - began
     scheme = "float32" if row in ("float", "teacher") else "int8"
     model = work / f"{row}.tflite"
