@@ -63,7 +63,8 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     return {
         "gate": "A1-RUNTIME",
         "passed": not bad and runs > 0,
-        "figure": f"{runs} faults at the mutating calls of runtime releases: {runs - len(bad)} of {runs} boards "
+        "figure": f"{runs} faults at {'the' if args.every == 1 else f'one in {args.every} of the'} mutating calls of "
+        f"runtime releases{'' if args.pip else ', without those of pip'}: {runs - len(bad)} of {runs} boards "
         "start the old or the new runtime and converge",
         "detail": "\n".join(rows + bad[:10]),
     }
