@@ -135,6 +135,8 @@ def expected(method: str, path: str, name: str) -> set[int]:
     if "/rollouts/" in path:
         # No rollout is here: who may ask for one is told so, or what is missing in the form.
         fine = {404} if "{number}" in path else {400, 404}
+    if path.startswith("/updates/"):
+        return {404}  # Open to everybody, and there is no repository here.
     if needed is Role.NOBODY:
         return fine
     if name == "program":

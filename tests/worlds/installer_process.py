@@ -41,10 +41,14 @@ def obey(order: dict[str, str]) -> int:
 
 
 def main() -> None:
-    """Serve orders about bundles until stdin ends."""
-    import minisign  # Imported at first use otherwise.
+    """Serve orders about bundles and downloads until stdin ends."""
+    import minisign  # Imported at first use otherwise, in each child again.
+
+    from edgekit_device.ota import errand, metadata
 
     assert minisign
+    assert errand
+    assert metadata
     warm = os.environ.get("WARM")
     serve(obey, json.loads(warm) if warm else None)
 
