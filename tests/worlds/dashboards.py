@@ -132,6 +132,8 @@ def expected(method: str, path: str, name: str) -> set[int]:
         fine = {303, 404, 409}  # 409 where nothing is enrolled.
     if path.endswith("/ask"):
         fine = {200, 409}  # 409 where no broker stands beside the dashboard.
+    if path.startswith("/updates/"):
+        fine = {404}  # No repository is here; whoever asks is told so, as any board would be.
     if "/rollouts/" in path:
         # No rollout is here: who may ask for one is told so, or what is missing in the form.
         fine = {404} if "{number}" in path else {400, 404}
