@@ -34,7 +34,9 @@ def started_ticks(pid: int, proc: Path = Path("/proc")) -> int | None:
     """
     try:
         # The name in brackets may hold spaces and brackets; the fields after the last one are numbers.
-        fields = (proc / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        # By its first thread: qemu-user invents a process's own /proc/PID/stat, with another start.
+        stat = proc / str(pid) / "task" / str(pid) / "stat"
+        fields = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else int(fields[19])
     except (OSError, ValueError, IndexError):
         return None

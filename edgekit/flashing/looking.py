@@ -20,7 +20,7 @@ from edgekit.flashing.flashed import Options
 from edgekit.flashing.hostkeys import HostKeys, known_hosts_path
 from edgekit.flashing.login import Secrets
 from edgekit.flashing.naming import config_folder
-from edgekit.flashing.plans import held_version
+from edgekit.flashing.runtime_steps import held_version
 from edgekit.flashing.service import Service, status_of
 from edgekit.flashing.ssh import failure, open_board
 from edgekit.flashing.steps import held_settings
