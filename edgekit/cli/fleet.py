@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli import fleet_audit, fleet_logs, fleet_publish, fleet_rollout, fleet_trust, fleet_up, fleet_users
+from edgekit.cli import (
+    fleet_audit,
+    fleet_backup,
+    fleet_logs,
+    fleet_publish,
+    fleet_rollout,
+    fleet_trust,
+    fleet_up,
+    fleet_users,
+)
 from edgekit.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -33,6 +42,7 @@ class HomeAssistant(StrEnum):
 
 app = typer.Typer(help=HELP, rich_markup_mode=None, no_args_is_help=True)
 fleet_trust.register(app)
+fleet_backup.register(app)
 
 app.command(help="Broker, collector, store and dashboard as one program, until Ctrl-C.")(fleet_up.up)
 app.command(help="The fleet in the terminal, live: what is wrong first.")(fleet_up.top)

@@ -58,7 +58,7 @@ def publish(
     as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
 ) -> None:
     """Run the verb; see its help."""
-    from edgekit.cli.fleet_trust import passphrase
+    from edgekit.cli.fleet_backup import passphrase
     from edgekit.publishing import releases as offering
     from edgekit.publishing.keys import UpdateKeys, keys_folder
     from edgekit.publishing.repository import Repository

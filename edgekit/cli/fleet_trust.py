@@ -1,4 +1,4 @@
-"""`edgekit fleet`: init, broker, enroll, revoke, rotate, list, backup, restore."""
+"""`edgekit fleet`: init, broker, enroll, revoke, rotate, list."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.fleet_backup import passphrase
 from edgekit.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def register(app: typer.Typer) -> None:
         rotate
     )
     app.command("list", help="Who belongs to the fleet, and until when.")(list_members)
-    app.command(help="Write the whole fleet into one file, encrypted if a passphrase is given.")(backup)
-    app.command(help="Make the fleet folder again from a backup.")(restore)
 
 
 def init(
@@ -201,41 +200,6 @@ def list_members(folder: _Folder = None, as_json: _Json = False) -> None:
         )
 
 
-def backup(
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="The file.")],
-    folder: _Folder = None,
-    passphrase_file: _Passphrase = None,
-    ask: Annotated[bool, typer.Option("--protect", help="Ask for a passphrase.")] = False,
-    as_json: _Json = False,
-) -> None:
-    """Run the verb; see its help."""
-    from edgekit.trust.backup import backup as write
-    from edgekit.trust.fleet_folder import Fleet
-
-    word = passphrase(passphrase_file, ask=ask)
-    names = write(Fleet(folder), output, word)
-    if as_json:
-        print_json({"path": str(output), "files": names, "encrypted": word is not None})
-        return
-    typer.echo(f"{output}: {len(names)} files{', encrypted' if word else ', NOT encrypted: guard it like a key'}")
-    typer.echo(f"next: copy it off this machine; it comes back with: edgekit fleet restore {output}")
-
-
-def restore(
-    source: Annotated[Path, typer.Argument(metavar="BACKUP", help="What `edgekit fleet backup` wrote.")],
-    folder: _Folder = None,
-    passphrase_file: _Passphrase = None,
-    ask: Annotated[bool, typer.Option("--protect", help="Ask for the passphrase.")] = False,
-    as_json: _Json = False,
-) -> None:
-    """Run the verb; see its help."""
-    from edgekit.trust.backup import restore as read
-
-    fleet = read(source, folder, passphrase(passphrase_file, ask=ask))
-    text = f"{fleet.folder}: restored\nnext: edgekit fleet broker; boards come back by themselves"
-    print_json({"folder": str(fleet.folder)}) if as_json else typer.echo(text)
-
-
 def _set_state(folder: Path | None, board: str, state: str, as_json: bool) -> None:
     from edgekit.person import command_line
     from edgekit.trust.fleet_folder import Fleet
@@ -280,22 +244,3 @@ def _print_rules(fleet: Fleet) -> None:
     typer.echo("\n# For any other broker: TLS with the fleet's authority, MQTT 5 only (3.1.1 shows no refusals), no")
     typer.echo("# anonymous clients, client id = user name, and these rules; whatever is not in them is refused:\n")
     typer.echo(in_words())
-
-
-def passphrase(file: Path | None, *, ask: bool) -> str | None:
-    """A passphrase from a file, from a question or from the environment; None where none of them has one."""
-    from edgekit.errors import LockedKeyError
-    from edgekit.trust import keys
-
-    if file is not None:
-        try:
-            found = file.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as cause:
-            raise LockedKeyError(str(file), "the passphrase file cannot be read", keys.PASSPHRASE_ENV) from cause
-        if not found:
-            raise LockedKeyError(str(file), "the passphrase file is empty", keys.PASSPHRASE_ENV)
-        return found
-    if ask:
-        return str(typer.prompt("passphrase", hide_input=True, confirmation_prompt=True))
-    named = os.environ.get(f"{keys.PASSPHRASE_ENV}_FILE") or os.environ.get(keys.PASSPHRASE_ENV)
-    return keys.passphrase_for(Path("fleet")) if named else None
