@@ -67,7 +67,7 @@ def test_each_fault_is_named_in_time_and_recovers_in_time(word: str) -> None:
     assert film.said[2][0] - ended <= 5.0
 
 
-@pytest.mark.parametrize("word", set(BROKEN) - {"camera_slow"})
+@pytest.mark.parametrize("word", sorted(set(BROKEN) - {"camera_slow"}))
 def test_a_short_moment_is_no_trouble(word: str) -> None:
     film = Film()
     film.play(5)

@@ -141,7 +141,6 @@ def record(state: str, **more: Any) -> dict[str, Any]:
         ({"a": record(COMMITTED), "b": record(COMMITTED)}, "b", {"a"}, "a", False, COMMITTED),
         ({"a": record(COMMITTED)}, "", {"a"}, "", False, None),
     ],
-    ids=str,
 )
 def test_what_is_started_follows_from_link_and_journal(releases, wish, there, starts, on_trial, ends_as) -> None:
     choice = choose({"schema": 1, "releases": releases}, wish, there.__contains__, "now")

@@ -102,9 +102,9 @@ def test_a_bundle_that_is_desired_comes_is_tried_and_committed(scene: Scene) -> 
     assert not list((scene.board.root / "var/lib/edgekit/updates/parts").iterdir())
     # A restart finds nothing left to do, and asks nobody.
     scene.board.end()
-    asked = len(scene.made.server.asked)
+    asked, heard = len(scene.made.server.asked), len(scene.host.heard)
     scene.start()
-    scene.host.wait(lambda update: update.state == "committed", after=len(scene.host.heard))
+    scene.host.wait(lambda update: update.state == "committed", after=heard)
     assert len(scene.made.server.asked) == asked
 
 
@@ -117,9 +117,9 @@ def test_a_bad_bundle_is_refused_once_and_not_fetched_again_until_it_is_forced(s
     assert scene.board.current == "toy-1.0.0"
     scene.board.wait(f"update_refused: {name}: SelfTestError")
     scene.board.end()
-    asked = len(scene.made.server.asked)
+    asked, heard = len(scene.made.server.asked), len(scene.host.heard)
     scene.start()
-    scene.host.wait(lambda update: update.state == "refused", after=len(scene.host.heard))
+    scene.host.wait(lambda update: update.state == "refused", after=heard)
     assert len(scene.made.server.asked) == asked
     scene.host.desire(bundle=name, force="again")
     again = scene.host.wait(lambda update: update.state == "refused" and update.force == "again")
