@@ -96,7 +96,7 @@ def run(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, help="from tools/make_agreement_photos.py; none: only write the page")
     parser.add_argument("--thousand", type=Path, help="a clone of EliSchwartz/imagenet-sample-images")
-    parser.add_argument("--work", type=Path, default=ROOT / "demo" / "bench-convert")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench-convert")
     parser.add_argument("--rows", default="", help="only these, with commas; 'counts' for the table of crops")
     parser.add_argument("--torch", type=Path, help="a Python with torch and efficientnet-lite-pytorch")
     parser.add_argument("--tfmot", type=Path, help="a folder with tensorflow-model-optimization, tf_keras and dm-tree")

@@ -1,7 +1,7 @@
 """docs/results/prune.md: one net made smaller in several ways, each judged on the same photos of solar cells.
 
-    python -m tools.run_benches --only prune --base demo/bench-train --rows structured-50-distilled   # a row at a time
-    python -m tools.run_benches --only prune --base demo/bench-train --rows count,page    # instructions, and the page
+    python -m tools.run_benches --only prune --base build/bench-train --rows structured-50-distilled   # a row at a time
+    python -m tools.run_benches --only prune --base build/bench-train --rows count,page    # instructions, and the page
 
 Rows: KIND-SHARE, KIND-SHARE-distilled, KIND-SHARE-distilled-qat for weight-50, 75, 90 (share of weights that are zero)
 and structured-75, 50, 25 (share of multiply-adds that is left); the controls random-50 (the same three) and narrow-50;
@@ -95,17 +95,17 @@ def run(arguments: Sequence[str]) -> None:
     """Run rows and write the page."""
     parser = argparse.ArgumentParser(prog="run_benches.py --only prune", description=__doc__)
     parser.add_argument("--rows", default=",".join((*ROWS, *PARTS)))
-    parser.add_argument("--base", type=Path, help="the train bench's folder (default: demo/bench-train)")
-    parser.add_argument("--work", type=Path, help="runs and results (default: demo/bench-prune)")
+    parser.add_argument("--base", type=Path, help="the train bench's folder (default: build/bench-train)")
+    parser.add_argument("--work", type=Path, help="runs and results (default: build/bench-prune)")
     parser.add_argument("--quick", action="store_true", help="small nets on digits, seconds instead of hours")
     parser.add_argument("--page", type=Path, help="where to write it (default: docs/results/prune.md, or WORK)")
     args = parser.parse_args(arguments)
-    work = args.work or ROOT / "demo" / ("bench-prune-quick" if args.quick else "bench-prune")
+    work = args.work or ROOT / "build" / ("bench-prune-quick" if args.quick else "bench-prune")
     work.mkdir(parents=True, exist_ok=True)
     if args.quick:
         world = World(work, args.base or work / "base", base_bench._digits(work), QUICK)
     else:
-        world = World(work, args.base or ROOT / "demo" / "bench-train", base_bench._cells(work), FULL)
+        world = World(work, args.base or ROOT / "build" / "bench-train", base_bench._cells(work), FULL)
     for row in args.rows.split(","):
         if row == "page":
             page = args.page or (work / "prune.md" if args.quick else RESULTS / "prune.md")

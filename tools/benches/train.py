@@ -90,11 +90,11 @@ def run(arguments: Sequence[str]) -> None:
     """Run rows and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", default=",".join((*ROWS, "speed", "page")))
-    parser.add_argument("--work", type=Path, help="runs and results (default: demo/bench-train)")
+    parser.add_argument("--work", type=Path, help="runs and results (default: build/bench-train)")
     parser.add_argument("--quick", action="store_true", help="small nets on digits, seconds instead of hours")
     parser.add_argument("--page", type=Path, help="where to write it (default: docs/results/train.md, or WORK)")
     args = parser.parse_args(arguments)
-    work = args.work or ROOT / "demo" / ("bench-train-quick" if args.quick else "bench-train")
+    work = args.work or ROOT / "build" / ("bench-train-quick" if args.quick else "bench-train")
     work.mkdir(parents=True, exist_ok=True)
     data, plan = (_digits(work), _quick(work)) if args.quick else (_cells(work), FULL)
     for row in args.rows.split(","):
