@@ -215,10 +215,22 @@ def open_signed(path: Path, keys: Sequence[Path]) -> tuple[Bundle, bytes, bytes]
     Returns:
         (the bundle, its raw bytes, the content of its signature file).
     """
+    data, signature, key_id = read_signed(path, keys)
+    return parse_bundle(data, str(path), key_id), data, signature
+
+
+def read_signed(path: Path, keys: Sequence[Path]) -> tuple[bytes, bytes, str]:
+    """Read a file and the signature beside it, and check the one by the other; what is in it is not looked at.
+
+    Returns:
+        (its bytes, the content of its signature file, the id of the key that signed).
+
+    Raises:
+        BundleError: It cannot be read, is too large, or is not as signed.
+    """
     data = read_file(path, MAX_BUNDLE_BYTES)
     beside = path.with_name(path.name + ".minisig")
     if not beside.is_file():
         raise UnsignedBundleError(str(path))
     signature = read_file(beside, MAX_SIGNATURE_BYTES)
-    key_id = check_signature(data, signature, str(path), keys)
-    return parse_bundle(data, str(path), key_id), data, signature
+    return data, signature, check_signature(data, signature, str(path), keys)

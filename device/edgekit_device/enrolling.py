@@ -62,13 +62,17 @@ def enroll(args: argparse.Namespace) -> int:
     invitation = parse_invitation(read_token(args.token))
     root = Path(args.root)
     identity = join(invitation, IdentityStore(root))
-    settings = write_settings(root, identity)
-    if args.json:
+    tell(identity, write_settings(root, identity), as_json=args.json)
+    return 0
+
+
+def tell(identity: Identity, settings: Path, *, as_json: bool) -> None:
+    """Say who this board is now, and what to type next."""
+    if as_json:
         print(json.dumps({"site": identity.site, "id": identity.device, "broker": identity.broker}))
     else:
         print(f"enrolled as {identity.name} at {identity.broker}; {settings} says so too")
         print("next: edgekit-device run, or: sudo systemctl restart edgekit")
-    return 0
 
 
 def read_token(place: str | None) -> str:

@@ -7,7 +7,6 @@ show: they are the same only if nobody stands in between, and the board keeps no
 from __future__ import annotations
 
 import argparse
-import json
 import secrets
 import sys
 import time
@@ -30,7 +29,7 @@ from edgekit_device.contract.enrolment import (
 )
 from edgekit_device.contract.errors import ContractError, EnrolmentError, UsageError
 from edgekit_device.contract.ids import check_id, client_name
-from edgekit_device.enrolling import Host, fetch_authority, keep_identity, request_text, write_settings
+from edgekit_device.enrolling import Host, fetch_authority, keep_identity, request_text, tell, write_settings
 from edgekit_device.identity import Identity, IdentityStore
 from edgekit_device.settings import load_settings
 
@@ -70,12 +69,7 @@ def ask(args: argparse.Namespace) -> int:
             "there is no terminal to compare the digits at; give --pin, which the dashboard's Enrol page shows"
         )
     identity = join_by_asking(wish, IdentityStore(root), _confirmed if wish.pin is None else _shown)
-    path = write_settings(root, identity)
-    if args.json:
-        print(json.dumps({"site": identity.site, "id": identity.device, "broker": identity.broker}))
-    else:
-        print(f"enrolled as {identity.name} at {identity.broker}; {path} says so too")
-        print("next: edgekit-device run, or: sudo systemctl restart edgekit")
+    tell(identity, write_settings(root, identity), as_json=args.json)
     return 0
 
 

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit_device.bundle import MAX_SIGNATURE_BYTES, check_signature, read_file
+from edgekit_device.bundle import read_signed
 from edgekit_device.contract.archive import read_archive
-from edgekit_device.contract.errors import DigestMismatchError, UnsignedBundleError
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES
+from edgekit_device.contract.errors import DigestMismatchError
 from edgekit_device.contract.runtime_errors import RuntimeFormatError, RuntimeUnfitError
 from edgekit_device.contract.runtime_manifest import MAX_WHEELS, NAME, RuntimeManifest
 
@@ -57,11 +56,7 @@ def open_runtime(path: Path, keys: Sequence[Path]) -> RuntimeRelease:
         BundleError: Anything about it is not as signed; the class says what.
         ContractError: It is as signed, and breaks the contract.
     """
-    data = read_file(path, MAX_BUNDLE_BYTES)
-    beside = path.with_name(path.name + ".minisig")
-    if not beside.is_file():
-        raise UnsignedBundleError(str(path))
-    key_id = check_signature(data, read_file(beside, MAX_SIGNATURE_BYTES), str(path), keys)
+    data, _, key_id = read_signed(path, keys)
     return parse_runtime(data, str(path), key_id)
 
 

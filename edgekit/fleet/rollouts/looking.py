@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, Table, select
 
 from edgekit.fleet.batch import BoardKey
 from edgekit.fleet.rollouts.figures import Figures, summarise
@@ -126,20 +126,8 @@ def figures(connection: Connection, board: int, release: str, since_ms: int) -> 
         release: ``NAME-VERSION``.
         since_ms: Only what was stored since; the host's clock, for a board's may be wrong.
     """
-    columns = readings.c
-    found = []
-    for boot in _last_boots(connection, board):
-        # By the key, newest first: the board's own time plays no part.
-        query = (
-            select(columns.received, columns.bundle, columns.payload)
-            .where(columns.board == board, columns.boot == boot)
-            .order_by(columns.day.desc(), columns.seq.desc())
-            .limit(_NEWEST)
-        )
-        for row in connection.execute(query):
-            if row.received >= since_ms and row.bundle == release:
-                found.append(json.loads(zlib.decompress(row.payload)))
-    return summarise(found)
+    rows = _newest(connection, readings, board, since_ms, "bundle", "payload")
+    return summarise([json.loads(zlib.decompress(row.payload)) for row in rows if row.bundle == release])
 
 
 def past(connection: Connection, board: int, release: str, now_ms: int) -> Figures:
@@ -149,19 +137,22 @@ def past(connection: Connection, board: int, release: str, now_ms: int) -> Figur
 
 def crashes(connection: Connection, board: int, since_ms: int) -> tuple[str, ...]:
     """What fell over on a board since then, in words."""
-    columns = events.c
-    found = []
+    rows = _newest(connection, events, board, since_ms, "kind", "reason")
+    return tuple(f"{row.kind}: {row.reason}"[:200] for row in rows if row.kind in CRASHES)[:3]
+
+
+def _newest(connection: Connection, table: Table, board: int, since_ms: int, *names: str) -> Iterator[Row[Any]]:
+    """A board's newest rows of each of its last boots, as far as they were stored since."""
+    columns = table.c
     for boot in _last_boots(connection, board):
+        # By the key, newest first: the board's own time plays no part.
         query = (
-            select(columns.received, columns.kind, columns.reason)
+            select(columns.received, *(columns[name] for name in names))
             .where(columns.board == board, columns.boot == boot)
             .order_by(columns.day.desc(), columns.seq.desc())
             .limit(_NEWEST)
         )
-        for row in connection.execute(query):
-            if row.received >= since_ms and row.kind in CRASHES:
-                found.append(f"{row.kind}: {row.reason}"[:200])
-    return tuple(found[:3])
+        yield from (row for row in connection.execute(query) if row.received >= since_ms)
 
 
 def _last_boots(connection: Connection, board: int) -> Iterator[int]:
