@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import EdgeKitError, UsageError
+from edgekit.event_loop import run_to_end
 from edgekit.flashing.board import BOARD_USER, STATE, Board, device_command
 from edgekit.flashing.device_wheel import device_wheel
 from edgekit.flashing.errors import BoardError, CommandError
@@ -89,7 +90,7 @@ def examine(target: Target, options: Options | None = None) -> Examined:
     Raises:
         BoardError: It cannot be reached, or holds no EdgeKit.
     """
-    return asyncio.run(_examine(_ssh(target), options or Options()))
+    return run_to_end(_examine(_ssh(target), options or Options()))
 
 
 def bring_pictures(
@@ -123,7 +124,7 @@ def bring_pictures(
     """
     if count < 1 or not seconds > 0 or not budget_mb > 0:
         raise UsageError("--count, --seconds and --budget-mb: more than nothing")
-    return asyncio.run(_bring(_ssh(target), out, count, source, seconds, budget_mb, options or Options(), say))
+    return run_to_end(_bring(_ssh(target), out, count, source, seconds, budget_mb, options or Options(), say))
 
 
 def _ssh(target: Target) -> SshTarget:

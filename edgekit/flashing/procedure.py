@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.errors import EdgeKitError
+from edgekit.event_loop import run_to_end
 from edgekit.flashing import libedgetpu
 from edgekit.flashing.device_wheel import device_wheel
 from edgekit.flashing.errors import UnexpectedError
@@ -105,7 +106,7 @@ def flash_all(wanted: Wanted | None, targets: Sequence[Target], options: Options
     Returns:
         One result a target, in their order; failures are in `Flashed.error`.
     """
-    return asyncio.run(_flash_all(wanted, targets, options))
+    return run_to_end(_flash_all(wanted, targets, options))
 
 
 async def _flash_all(wanted: Wanted | None, targets: Sequence[Target], options: Options) -> list[Flashed]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.errors import SimulationError
+from edgekit.event_loop import run_to_end
 from edgekit.fleet.simulated_updates import Updating
 from edgekit.fleet.simulation import Habits, SimulatedBoard, ledger
 from edgekit.fleet.swarm import Swarm, SwarmOptions, SwarmResult
@@ -52,7 +52,7 @@ def simulate_fleet(
         for number in range(boards)
     ]
     with _somewhere(address) as there:
-        result = asyncio.run(_run(there, fleet, options, progress))
+        result = run_to_end(_run(there, fleet, options, progress))
     if ledger_path is not None:
         ledger_path.write_text(ledger(fleet), encoding="utf-8")
     if result.acked < result.made:

@@ -17,6 +17,7 @@ from edgekit.fleet.batch import MAX_PAYLOAD_BYTES, Batch, BoardKey, Rejected, St
 from edgekit.fleet.database import sqlite_url
 from edgekit.fleet.ranges import ranges_of
 from edgekit.fleet.store import Store
+from edgekit.fleet.tables import SCHEMA_VERSION
 from edgekit_device.contract.topics import ACK, EVENT, STATUS, TELEMETRY, Kind, topic
 from tests.worlds.readings import BOOT, event, reading, status
 
@@ -216,10 +217,10 @@ def test_what_breaks_the_contract_is_kept_aside_and_never_data(name: str, file: 
 def test_a_newer_schema_is_refused_by_name(file: Path) -> None:
     Store(sqlite_url(file)).close()
     connection = sqlite3.connect(file)
-    connection.execute("update schema_version set version = 9")
+    connection.execute("update schema_version set version = 99")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreSchemaError, match="has schema 9, this version knows 2; upgrade edgekit"):
+    with pytest.raises(StoreSchemaError, match=f"has schema 99, this version knows {SCHEMA_VERSION}; upgrade edgekit"):
         Store(sqlite_url(file))
 
 
