@@ -465,7 +465,7 @@ class TargetError(UsageError):
     """The words that name where to flash are not understood."""
 
     def __init__(self, target: str, problem: str) -> None:
-        super().__init__(f"target {target!r}: {problem}; name a folder like dir:./board")
+        super().__init__(f"target {target!r}: {problem}; name one like ssh://pi@porch or dir:./board")
         self.target, self.problem = target, problem
 
 

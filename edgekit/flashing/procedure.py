@@ -24,6 +24,7 @@ from edgekit.flashing.plans import Membership, Wanted
 from edgekit.flashing.steps import Step
 from edgekit.flashing.targets import Target, parse_target
 from edgekit.flashing.wheelhouse import load_packaging, read_wheel
+from edgekit.inputs import existing
 from edgekit_device.bundle import open_bundle, user_public_key
 from edgekit_device.contract.errors import NoTrustedKeyError
 
@@ -44,20 +45,21 @@ def prepare(
     """Check on this machine everything that can be checked before a board is asked.
 
     Raises:
+        UsageError: There is no such bundle.
         NoTrustedKeyError: There is no public key.
         BundleError: The bundle is not as signed.
         LibraryError: The libedgetpu package is none.
     """
-    key = public_key or user_public_key()
+    bundle, key = existing(bundle), public_key or user_public_key()
     if not key.is_file():
         raise NoTrustedKeyError([str(key)])
-    opened, data = open_bundle(Path(bundle), [key])
+    opened, data = open_bundle(bundle, [key])
     found = None
     if wheels is not None:
         load_packaging()
         found = [read_wheel(path) for path in sorted(wheels.rglob("*.whl"))]
     library = libedgetpu.read_package(package) if package is not None else None
-    return Wanted(Path(bundle), opened, data, key, settings or {}, fleet, found, library, wait_s)
+    return Wanted(bundle, opened, data, key, settings or {}, fleet, found, library, wait_s)
 
 
 def flash(

@@ -192,7 +192,8 @@ def test_a_mobilenet_made_elsewhere_goes_down_the_same_line(tmp_path: Path, caps
         (["convert", "efficientnet-lite3", "-o", "x.tflite"], 1, "--weights FILE"),
         (["bundle", "nowhere.tflite", "-o", "x.edgekit"], 2, "no such file"),
         (["inspect", "nowhere.tflite"], 1, "cannot be read"),
-        (["flash", "nowhere.edgekit", "ssh://pi@porch"], 2, "dir:"),
+        (["flash", "nowhere.edgekit", "ssh://pi@porch"], 2, "no such file"),
+        (["flash", "nowhere.edgekit", "ftp://pi@porch"], 2, "ssh://"),
         (["flashh"], 2, "flash"),
     ],
 )
