@@ -323,12 +323,12 @@ class RandomWeightsError(BundlingError):
 
 
 class ForeignBaselineError(BundlingError, ValueError):
-    """A validation baseline was measured on another model than the one that is bundled."""
+    """A baseline or a bench was measured on another model than the one that is bundled."""
 
-    def __init__(self, path: str, judged_sha256: str) -> None:
+    def __init__(self, path: str, judged_sha256: str, option: str = "--baseline", remedy: str = "") -> None:
         super().__init__(
-            f"--baseline was measured on another model (sha256 {judged_sha256[:12]}) than {path}; "
-            f"evaluate this one: edgekit evaluate {path} DATA --json"
+            f"{option} was measured on another model (sha256 {judged_sha256[:12]}) than {path}; "
+            f"measure this one: {remedy or f'edgekit evaluate {path} DATA --json'}"
         )
         self.path, self.judged_sha256 = path, judged_sha256
 

@@ -242,6 +242,7 @@ def bundle(
     edgetpu: str | Path | None = None,
     golden: str | Path | None = None,
     baseline: Mapping[str, Any] | None = None,
+    bench: Mapping[str, Any] | None = None,
     sign: str | Path | None = None,
     preprocess: str | None = None,
     security_epoch: int = 0,
@@ -258,6 +259,7 @@ def bundle(
         edgetpu: The model as edgetpu_compiler made it.
         golden: Folder of photos to choose golden images from; the shipped ones by default.
         baseline: Result of `evaluate`.
+        bench: Result of `edgekit-device bench --json` on a board that runs this model.
         sign: Secret key file; the user's own by default, made at first use.
         preprocess: ``tf-lite``, ``timm`` or a file, for a model without OUT.json.
         security_epoch: Boards that have entered it install nothing lower.
@@ -287,6 +289,7 @@ def bundle(
         photos=[photo.path for photo in photos.images],
         edgetpu=Path(edgetpu) if edgetpu else None,
         baseline=baseline or {},
+        bench=bench or {},
         security_epoch=security_epoch,
     )
     key = load_key(Path(sign)) if sign else load_or_create()

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from edgekit.artefacts import Sidecar
-from edgekit.errors import ForeignBaselineError, RandomWeightsError
+from edgekit.errors import ForeignBaselineError, RandomWeightsError, UsageError
 
 RANDOM = "random"
 # What can change the bytes of a bundle or the scores in it.
@@ -69,6 +69,33 @@ def baseline_of(evaluation: Mapping[str, Any], model: bytes, path: str) -> dict[
     if judged is not None and judged != hashlib.sha256(model).hexdigest():
         raise ForeignBaselineError(path, str(judged))
     return {key: value for key, value in portable(evaluation).items() if key not in _MACHINE}
+
+
+def bench_of(bench: Mapping[str, Any], model: bytes, path: str) -> dict[str, Any]:
+    """What a board's own bench adds to the ``baseline``: ``bench_fps``, and on what it was measured.
+
+    Args:
+        bench: What `edgekit-device bench --json` printed; empty adds nothing.
+        model: The CPU model that is bundled.
+        path: What to call it in errors.
+
+    Raises:
+        UsageError: It is not such a document, or no row of it was measured.
+        ForeignBaselineError: Another model was measured.
+    """
+    if not bench:
+        return {}
+    judged = bench.get("model_sha256")
+    if not isinstance(judged, str) or not isinstance(bench.get("rows"), list):
+        raise UsageError("--bench is not a board's; make it there with: edgekit-device bench --json > bench.json")
+    if judged != hashlib.sha256(model).hexdigest():
+        raise ForeignBaselineError(path, judged, "--bench", "edgekit-device bench --json, on a board that runs it")
+    rows = [row for row in bench["rows"] if isinstance(row, Mapping) and isinstance(row.get("fps"), int | float)]
+    best = max((row for row in rows if row["fps"] > 0), key=lambda row: float(row["fps"]), default=None)
+    if best is None:
+        raise UsageError('--bench: no row of it was measured; look at its "problem" entries')
+    known = {"kind": bench.get("kind"), "rung": best.get("rung"), "layout": best.get("layout")}
+    return {"bench_fps": float(best["fps"]), "bench": known}
 
 
 def tool_versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from edgekit.artefacts import Artefact, read_sidecar
 from edgekit.bundling.golden import GoldenSet, choose_golden
 from edgekit.bundling.labels import check_labels
 from edgekit.bundling.pair import publish
-from edgekit.bundling.provenance import baseline_of, check_weights, provenance_of
+from edgekit.bundling.provenance import baseline_of, bench_of, check_weights, provenance_of
 from edgekit.bundling.roles import Classifier, check_twins, read_classifier
 from edgekit.bundling.rungs import prove_rung
 from edgekit.errors import BundleTooLargeError
@@ -60,6 +60,7 @@ class BundlePlan:
         photos: Files to choose golden images from and to measure tolerances on.
         edgetpu: What edgetpu_compiler made of the model.
         baseline: Validation baseline.
+        bench: What a board's own bench found; see `provenance.bench_of`.
         provenance: Facts beyond those of OUT.json.
         security_epoch: The only floor against downgrade.
     """
@@ -72,6 +73,7 @@ class BundlePlan:
     photos: Sequence[Path]
     edgetpu: Path | None = None
     baseline: Mapping[str, Any] = field(default_factory=dict)
+    bench: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     security_epoch: int = 0
 
@@ -147,7 +149,10 @@ def write_bundle(
         models={role: MODEL_FILES[role] for role in models},
         preprocess=fitted,
         classes=cpu.classes,
-        baseline=baseline_of(plan.baseline, models["cpu"], str(plan.model)),
+        baseline={
+            **baseline_of(plan.baseline, models["cpu"], str(plan.model)),
+            **bench_of(plan.bench, models["cpu"], str(plan.model)),
+        },
         provenance=provenance_of(sidecar, plan.provenance),
         requires={"runtime": LEAST_RUNTIME, "schema": SCHEMA},
         security_epoch=plan.security_epoch,

@@ -23,6 +23,10 @@ def bundle(
     edgetpu: Annotated[Path | None, typer.Option(help="The model as edgetpu_compiler made it.")] = None,
     golden: Annotated[Path | None, typer.Option(help="Photos for the self-test (default: the shipped ones).")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Result of: edgekit evaluate --json")] = None,
+    bench: Annotated[
+        Path | None,
+        typer.Option(help="Result of: edgekit-device bench --json, on a board. Alerts hold FPS against it."),
+    ] = None,
     sign: Annotated[Path | None, typer.Option(help="Secret key file (default: your own).")] = None,
     preprocess: Annotated[str | None, typer.Option(help="tf-lite, timm or a file, without OUT.json.")] = None,
     security_epoch: Annotated[int, typer.Option(min=0, help="Boards that entered it install nothing lower.")] = 0,
@@ -39,7 +43,8 @@ def bundle(
         version=version,
         edgetpu=edgetpu,
         golden=golden,
-        baseline=_baseline(baseline),
+        baseline=_document("--baseline", baseline, "edgekit evaluate --json"),
+        bench=_document("--bench", bench, "edgekit-device bench --json"),
         sign=sign,
         preprocess=preprocess,
         security_epoch=security_epoch,
@@ -69,13 +74,13 @@ def bundle(
     typer.echo(f"{written.path} written; next: edgekit-device run --bundle {written.path} --source sample")
 
 
-def _baseline(path: Path | None) -> dict[str, object] | None:
+def _document(option: str, path: Path | None, maker: str) -> dict[str, object] | None:
     if path is None:
         return None
     try:
         document = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as cause:
-        raise UsageError(f"--baseline {path}: is not readable JSON; make it with: edgekit evaluate --json") from cause
+        raise UsageError(f"{option} {path}: is not readable JSON; make it with: {maker}") from cause
     if not isinstance(document, dict):
-        raise UsageError(f"--baseline {path}: is not a JSON object")
+        raise UsageError(f"{option} {path}: is not a JSON object; make it with: {maker}")
     return document

@@ -77,7 +77,7 @@ def psi(seen: Mapping[str, float], expected: Mapping[str, float]) -> float:
 
 def expected_fps(board: BoardNow, baseline: Baseline) -> float | None:
     """What a board should reach: its bundle's bench, or its camera's pace where that is slower."""
-    paces = [pace for pace in (baseline.fps, board.capture_fps) if pace]
+    paces = [pace for pace in (baseline.fps_on(board.delegate), board.capture_fps) if pace]
     return min(paces) if paces else None
 
 
@@ -108,7 +108,7 @@ def _fps_low(board: BoardNow, rules: Rules, now_ms: int, baseline: Baseline, bef
     share = rules.fps_share * (1.05 if before else 1.0)
     if board.fps >= share * expected:
         return None
-    of = "its bundle's bench" if baseline.fps and expected == baseline.fps else "its camera's pace"
+    of = "its bundle's bench" if expected == baseline.fps_on(board.delegate) else "its camera's pace"
     return Finding("fps_low", WARNING, f"{board.fps:.1f} FPS, {100 * board.fps / expected:.0f} % of {of}")
 
 

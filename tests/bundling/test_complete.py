@@ -12,6 +12,7 @@ import pytest
 
 from edgekit.bundling.writing import write_bundle
 from edgekit.errors import ForeignBaselineError
+from edgekit.fleet.web.baselines import read_baselines
 from edgekit_device.bundle import open_bundle
 from edgekit_device.contract.manifest import Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
@@ -94,6 +95,34 @@ def test_what_evaluate_found_is_the_baseline_in_the_manifest(plan, key, toy, tmp
     assert not {"seconds", "images_per_s", "processes"} & set(baseline)
     with pytest.raises(ForeignBaselineError, match="another model"):
         write_bundle(plan(baseline={**judged, "model_sha256": "0" * 64}), tmp_path / "b.edgekit", key)
+
+
+def test_a_boards_own_bench_becomes_what_alerts_hold_its_fps_against(edgekit, colours, tmp_path) -> None:
+    model, labels = FIXTURES / "colours_int8.tflite", FIXTURES / "colours_labels.txt"
+    words = ["bundle", model, "--labels", labels, "--preprocess", colours, "--name", "colours"]
+    first, second, bench = tmp_path / "a" / "first.edgekit", tmp_path / "b" / "second.edgekit", tmp_path / "bench.json"
+    for out in (first, second):
+        out.parent.mkdir()
+    assert edgekit(*words, "-o", first).returncode == 0
+    key = tmp_path / "home" / "keys" / "edgekit.pub"
+    board = [sys.executable, "-m", "edgekit_device", "bench", "--bundle", first, "--pubkey", key, "--json"]
+    done = subprocess.run([*map(str, board), "--seconds", "0.3", "--no-litert"], capture_output=True, text=True)
+    bench.write_text(done.stdout)
+    assert edgekit(*words, "--version", "1.0.1", "--bench", bench, "-o", second).returncode == 0
+    best = max(json.loads(done.stdout)["rows"], key=lambda row: row["fps"])
+    assert "colours-1.0.0" not in read_baselines(second.parent)
+    promised = read_baselines(second.parent)["colours-1.0.1"]
+    assert (promised.fps, promised.rung) == (best["fps"], best["rung"])
+    assert read_baselines(first.parent)["colours-1.0.0"].fps is None
+    for wrong, said in (
+        ({**json.loads(done.stdout), "model_sha256": "0" * 64}, "another model"),
+        ({"p50_ms": 3}, "edgekit-device bench --json"),
+        ({**json.loads(done.stdout), "rows": [{"problem": "no camera"}]}, "no row"),
+    ):
+        bench.write_text(json.dumps(wrong))
+        refused = edgekit(*words, "--bench", bench, "-o", tmp_path / "c.edgekit")
+        assert refused.returncode in (1, 2) and said in refused.stderr, refused.stderr
+        assert not (tmp_path / "c.edgekit").exists()
 
 
 def test_a_bundle_requires_the_runtime_and_the_schema_that_wrote_it(plan, key, tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit_device.benching.litert_tool import benchmark
 from edgekit_device.benching.table import table
+from edgekit_device.board_kind import own_kind
 from edgekit_device.bundle import open_bundle
 from edgekit_device.diagnosis.children import ask
 from edgekit_device.diagnosis.proof import EDGETPU, rungs_of
@@ -60,6 +62,8 @@ def bench(args: argparse.Namespace) -> int:
     document = {
         "schema": 1,
         "bundle": bundle.manifest.bundle_id,
+        "model_sha256": hashlib.sha256(bundle.model()).hexdigest(),
+        "kind": own_kind(),
         "source": args.source or "golden photos from memory",
         "cores": len(os.sched_getaffinity(0)),
         "rows": rows,

@@ -17,6 +17,7 @@ class Baseline:
 
     Attributes:
         fps: Frames per second of its own bench; None if the bundle carries none.
+        rung: Of the delegate ladder that the bench was on; None if the bundle does not say.
         mix: Images per class index in the validation set; empty if the bundle carries none.
         labels: Names by class index.
     """
@@ -24,6 +25,11 @@ class Baseline:
     fps: float | None = None
     mix: Mapping[str, float] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    rung: str | None = None
+
+    def fps_on(self, rung: str | None) -> float | None:
+        """The bench of a board that serves on this rung: on another, the loss of the rung is the news."""
+        return self.fps if rung is None or self.rung in (None, rung) else None
 
 
 NOTHING = Baseline()
@@ -47,10 +53,12 @@ def read_baselines(folder: Path | None) -> dict[str, Baseline]:
             labels = bytes(entries.get("labels.txt", b"")).decode("utf-8").splitlines()
         except (EdgeKitError, OSError, KeyError, UnicodeDecodeError):
             continue
-        fps, mix = manifest.baseline.get("bench_fps"), manifest.baseline.get("class_mix")
+        fps, mix, bench = (manifest.baseline.get(key) for key in ("bench_fps", "class_mix", "bench"))
+        rung = bench.get("rung") if isinstance(bench, dict) else None
         found[manifest.bundle_id] = Baseline(
             float(fps) if isinstance(fps, int | float) and fps > 0 else None,
             {str(k): float(v) for k, v in mix.items() if isinstance(v, int | float)} if isinstance(mix, dict) else {},
             tuple(labels),
+            rung if isinstance(rung, str) else None,
         )
     return found

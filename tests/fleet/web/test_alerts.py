@@ -84,6 +84,9 @@ def test_fps_is_measured_against_the_bundles_own_bench_where_that_is_slower() ->
     assert kinds(slow, baseline=Baseline(fps=12.0)) == []
     assert kinds(slow, baseline=Baseline(fps=20.0)) == ["fps_low"]
     assert "its bundle's bench" in judge(slow, RULES, NOW, Baseline(fps=20.0))[0].text
+    assert kinds(slow, baseline=Baseline(fps=20.0, rung=slow.delegate)) == ["fps_low"]
+    held = judge(replace(slow, fps=3.0), RULES, NOW, Baseline(fps=20.0, rung="xnnpack"))
+    assert [finding.text for finding in held] == ["3.0 FPS, 10 % of its camera's pace"], "another rung's bench"
 
 
 def test_a_label_mix_far_from_the_baseline_is_found_once_there_are_enough_frames() -> None:
