@@ -23,8 +23,7 @@ class FleetMembership:
     def __init__(self, fleet: Fleet, *, again: bool = False) -> None:
         self._fleet, self._again = fleet, again
         settings = fleet.settings
-        host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
-        self.broker = f"mqtts://{host}:{settings.port}"
+        self.broker = f"mqtts://{settings.url_host}:{settings.port}"
 
     def invite(self, site: str, device: str, hours: float | None = None) -> str:
         """A one-time token.

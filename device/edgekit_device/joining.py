@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from edgekit_device.contract.addresses import url_host
 from edgekit_device.contract.documents import SCHEMA, Fields
 from edgekit_device.contract.enrolment import (
     COLLECT_PATH,
@@ -86,7 +87,7 @@ def host_url(text: str) -> str:
         host, port = None, 0
     if not host or parts.scheme != "https" or parts.username or parts.path not in ("", "/") or parts.fragment:
         raise UsageError(f"--ask {text[:80]!r}: write HOST or HOST:PORT of the fleet's host; a token needs no --ask")
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return f"https://{url_host(host)}:{port}"
 
 
 def join_by_asking(

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgekit_device.contract.addresses import url_host
 from edgekit_device.contract.errors import UsageError
 
 TOKEN_VARIABLE = "EDGEKIT_PREVIEW_TOKEN"  # noqa: S105 - the name of a variable, not a secret.
@@ -39,8 +40,7 @@ class PreviewAddress:
     def url(self) -> str:
         """What to type into a browser."""
         host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared only.
-        shown = f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{self.port}/" + (f"?token={self.token}" if self.token else "")
+        return f"http://{url_host(host)}:{self.port}/" + (f"?token={self.token}" if self.token else "")
 
     def allows_host(self, header: str | None) -> bool:
         """Whether a Host header may ask.

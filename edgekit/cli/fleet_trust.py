@@ -117,7 +117,7 @@ def broker(
         settings = fleet.settings
         if os.geteuid() == 0:
             sys.stderr.write("edgekit: the broker runs as root; a user of its own would be safer\n")
-        host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
+        host = settings.url_host
         found = {"broker": f"mqtts://{host}:{settings.port}", "enroll": f"https://{host}:{settings.enroll_port}"}
         _announce(found, as_json)
         service.run(stop)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.errors import TargetError, near_miss
+from edgekit_device.contract.addresses import url_host
 
 _SSH = re.compile(
     r"ssh://(?:(?P<user>[^@/:\s]+)@)?(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?/?"
@@ -71,8 +72,8 @@ class SshTarget:
         """The word that `parse_target` reads."""
         if self.label:
             return self.label
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"ssh://{self.user + '@' if self.user else ''}{host}{f':{self.port}' if self.port else ''}"
+        user, port = f"{self.user}@" if self.user else "", f":{self.port}" if self.port else ""
+        return f"ssh://{user}{url_host(self.host)}{port}"
 
 
 Target = FolderTarget | SshTarget

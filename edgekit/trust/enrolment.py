@@ -148,15 +148,14 @@ class Enrolment:
         # A renewal is nobody's act: boards renew by themselves, and a hostile one could fill the audit log with it.
         self._fleet.registry.put(account, wanted.public_key, until_s, now_s, "board enrolled" if replaced else "")
         self._admit(account, password, replaced)
-        host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
         return {
             "schema": SCHEMA,
             "user": name,
             "password": password,
             "certificate": certificate.decode(),
             "authority": ca.certificate.decode(),
-            "broker": f"mqtts://{host}:{settings.port}",
-            "enroll": f"https://{host}:{settings.enroll_port}",
+            "broker": f"mqtts://{settings.url_host}:{settings.port}",
+            "enroll": f"https://{settings.url_host}:{settings.enroll_port}",
             "at_s": int(now_s),
         }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import FleetSettingsError
+from edgekit_device.contract.addresses import url_host
 
 _MAX_TOML_BYTES = 1 << 20
 _HOST = re.compile(r"(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,62})(\.[a-zA-Z0-9][a-zA-Z0-9-]{0,62})*", re.ASCII)
@@ -62,6 +63,11 @@ class FleetSettings:
     def names(self) -> tuple[str, ...]:
         """What the broker's certificate must name: the hosts, and this machine for itself."""
         return tuple(dict.fromkeys((*self.hosts, *((self.listen,) if self.listen else ()), *LOOPBACK)))
+
+    @property
+    def url_host(self) -> str:
+        """The host that boards are told, as it stands in a URL."""
+        return url_host(self.hosts[0])
 
     def to_toml(self) -> str:
         """The file, whole."""

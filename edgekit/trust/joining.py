@@ -122,8 +122,7 @@ class Joining:
     def place(self) -> str:
         """``HOST:PORT`` where boards ask."""
         settings = self._fleet.settings
-        host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
-        return f"{host}:{settings.enroll_port}"
+        return f"{settings.url_host}:{settings.enroll_port}"
 
     def waiting(self) -> list[Asking]:
         """Who waits, the first who came first."""

@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from edgekit_device.contract.addresses import url_host
 from edgekit_device.contract.errors import UsageError
 from edgekit_device.contract.ids import check_id
 
@@ -46,8 +47,7 @@ class Invitation(NamedTuple):
     @property
     def url(self) -> str:
         """``https://HOST:PORT``, without anything secret."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"https://{host}:{self.port}"
+        return f"https://{url_host(self.host)}:{self.port}"
 
     def to_text(self) -> str:
         """One line that may be copied; what follows ``#`` is never sent as part of an address."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from edgekit_device.contract.addresses import url_host
 from edgekit_device.contract.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ class BrokerAddress(NamedTuple):
     @property
     def url(self) -> str:
         """The address in the form that `parse_broker_url` reads."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+        return f"{'mqtts' if self.tls else 'mqtt'}://{url_host(self.host)}:{self.port}"
 
 
 def parse_broker_url(url: str) -> BrokerAddress:

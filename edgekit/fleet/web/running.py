@@ -23,6 +23,7 @@ from edgekit.fleet.web.guard import Door, Keeper
 from edgekit.fleet.web.serving import Certificate, Server
 from edgekit.fleet.web.tables import settle
 from edgekit.fleet.web.wall import Wall
+from edgekit_device.contract.addresses import url_host
 
 if TYPE_CHECKING:
     import socket
@@ -193,7 +194,7 @@ def _review(context: Context) -> None:
 
 def _origins(scheme: str, host: str, port: int, names: tuple[str, ...]) -> tuple[str, ...]:
     usual = 443 if scheme == "https" else 80
-    hosts = [f"[{host}]" if ":" in host else host]
+    hosts = [url_host(host)]
     if host in ("127.0.0.1", "::1"):
         hosts += ["localhost", "127.0.0.1", "[::1]"]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound.
