@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgekit_device.bundle import parse_bundle, read_file
 from edgekit_device.contract.errors import DigestMismatchError, EdgeKitError
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES
 from edgekit_device.infer.rung import Rung, open_rung
 from edgekit_device.lanes import look_at
 from edgekit_device.meter import quantiles_ms

@@ -18,13 +18,13 @@ from edgekit_device.contract.archive import read_archive
 from edgekit_device.contract.errors import (
     BadSignatureError,
     BundleFormatError,
-    DigestMismatchError,
     NoTrustedKeyError,
     UnsignedBundleError,
     UntrustedKeyError,
     UsageError,
 )
-from edgekit_device.contract.manifest import LABELS, MAX_BUNDLE_BYTES, MAX_ENTRIES, NAME, Manifest
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES, check_file
+from edgekit_device.contract.manifest import LABELS, MAX_ENTRIES, NAME, Manifest
 from edgekit_device.requirements import check_requirements
 
 if TYPE_CHECKING:
@@ -154,9 +154,7 @@ def parse_bundle(data: bytes, path: str, key_id: str) -> Bundle:
     files = {}
     for name, expected in manifest.files.items():
         content = bytes(entries[name])
-        actual = hashlib.sha256(content).hexdigest()
-        if len(content) != expected.bytes or actual != expected.sha256:
-            raise DigestMismatchError(f"{path}:{name}", expected.sha256, actual)
+        check_file(content, expected, f"{path}:{name}")
         files[name] = content
     bundle = Bundle(manifest, files, hashlib.sha256(data).hexdigest(), key_id)
     try:

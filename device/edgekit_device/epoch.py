@@ -11,7 +11,8 @@ from pathlib import Path
 from edgekit_device.bundle import read_file
 from edgekit_device.contract.archive import read_archive
 from edgekit_device.contract.errors import ContractError, SecurityEpochError
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES, MAX_ENTRIES, NAME, Manifest
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES
+from edgekit_device.contract.manifest import MAX_ENTRIES, NAME, Manifest
 from edgekit_device.disk import Disk, replace_file
 from edgekit_device.releases import EPOCH, Slot, current, list_slots
 

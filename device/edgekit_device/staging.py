@@ -16,7 +16,7 @@ from edgekit_device.contract.errors import (
     SlotFullError,
     UntrustedKeyError,
 )
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES
 from edgekit_device.disk import TEMPORARY, Disk, discard, replace_file, sync_folder, write_new
 from edgekit_device.releases import (
     BUNDLE,

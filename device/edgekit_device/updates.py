@@ -15,7 +15,7 @@ from edgekit_device import memory, slots
 from edgekit_device.bundle import read_file
 from edgekit_device.contract.clock import utc_text
 from edgekit_device.contract.errors import DanglingSlotError, EdgeKitError, SlotBusyError, SlotError
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES
 from edgekit_device.ground import Ground, Host, Release, open_release
 from edgekit_device.releases import Slot, current, slot_of
 from edgekit_device.trial import Trial

@@ -11,7 +11,7 @@ import minisign
 import pytest
 
 from edgekit_device.bundle import key_label, open_bundle, trusted_keys, user_public_key
-from edgekit_device.contract import manifest as manifest_module
+from edgekit_device.contract import file_table
 from edgekit_device.contract.archive import write_archive
 from edgekit_device.contract.documents import dump
 from edgekit_device.contract.errors import (
@@ -252,7 +252,7 @@ def test_a_bundle_over_the_limit_is_refused_before_it_is_read(workshop, bundle, 
     monkeypatch.setattr("edgekit_device.bundle.MAX_BUNDLE_BYTES", 1000)
     with pytest.raises(BundleFormatError, match="over the limit"):
         open_bundle(bundle, [workshop.public])
-    assert manifest_module.MAX_BUNDLE_BYTES == 256 << 20
+    assert file_table.MAX_BUNDLE_BYTES == 256 << 20
 
 
 def test_a_pipe_a_folder_and_nothing_are_refused_without_waiting(workshop, tmp_path) -> None:

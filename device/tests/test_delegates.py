@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from edgekit_device import vision
-from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, FileEntry, Manifest
+from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
 from edgekit_device.infer.golden import Golden
 from edgekit_device.infer.interpreter import Engine

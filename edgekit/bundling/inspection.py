@@ -23,7 +23,8 @@ from edgekit_device.contract.errors import (
     NoTrustedKeyError,
     UntrustedKeyError,
 )
-from edgekit_device.contract.manifest import GOLDEN_SCORES, MAX_BUNDLE_BYTES
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES
+from edgekit_device.contract.manifest import GOLDEN_SCORES
 from edgekit_device.infer.flatbuffer import read_model
 from edgekit_device.infer.golden import Golden
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from edgekit.bundling.pair import publish
 from edgekit.errors import BundleTooLargeError, BundlingError, UsageError
 from edgekit_device.contract.archive import write_archive
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES, FileEntry
 from edgekit_device.contract.ids import check_bundle_name, check_version
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES, FileEntry
 from edgekit_device.contract.runtime_manifest import DEVICE, INSTALLER, NAME, RuntimeManifest, file_name, wheel_of
 from edgekit_device.runtimes.release import parse_runtime
 

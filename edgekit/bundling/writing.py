@@ -21,8 +21,9 @@ from edgekit.errors import BundleTooLargeError
 from edgekit_device.bundle import open_bundle
 from edgekit_device.contract.archive import write_archive
 from edgekit_device.contract.documents import SCHEMA
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES, FileEntry
 from edgekit_device.contract.ids import check_bundle_name, check_version
-from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, MAX_BUNDLE_BYTES, NAME, FileEntry, Manifest
+from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, NAME, Manifest
 
 if TYPE_CHECKING:
     from edgekit_device.contract.preprocess import Preprocess

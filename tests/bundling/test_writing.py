@@ -37,7 +37,8 @@ from edgekit_device.contract.errors import (
     ShapeError,
     UsageError,
 )
-from edgekit_device.contract.manifest import NAME, FileEntry, Manifest
+from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.manifest import NAME, Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
 from edgekit_device.infer.flatbuffer import read_model
 from edgekit_device.infer.golden import prove

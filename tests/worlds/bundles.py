@@ -9,7 +9,8 @@ from pathlib import Path
 import minisign
 
 from edgekit_device.contract.archive import write_archive
-from edgekit_device.contract.manifest import LABELS, NAME, FileEntry, Manifest
+from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.manifest import LABELS, NAME, Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
 
 

@@ -20,7 +20,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from edgekit_device.contract.archive import write_archive
-from edgekit_device.contract.manifest import FileEntry
+from edgekit_device.contract.file_table import FileEntry
 from edgekit_device.contract.runtime_manifest import NAME, RuntimeManifest
 from tests.worlds.bundles import Signer
 

@@ -25,7 +25,8 @@ import numpy as np
 from edgekit_device import slots, vision
 from edgekit_device.bundle import open_bundle
 from edgekit_device.contract.archive import write_archive
-from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, NAME, FileEntry, Manifest
+from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, NAME, Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
 from edgekit_device.infer.golden import Golden
 from edgekit_device.infer.interpreter import Engine

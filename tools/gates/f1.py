@@ -221,7 +221,8 @@ def _ten(place: Path, count: int) -> tuple[float, float, float, int]:
 def _padded(version: str) -> bytes:
     """A toy whose bundle is as large as a small network's: the link decides, not the processor."""
     from edgekit_device.contract.archive import read_archive, write_archive
-    from edgekit_device.contract.manifest import NAME, FileEntry, Manifest
+    from edgekit_device.contract.file_table import FileEntry
+    from edgekit_device.contract.manifest import NAME, Manifest
     from tests.worlds.trial_board import Recipe, bundle_of
 
     entries = {

@@ -9,29 +9,20 @@ from typing import Any
 
 from edgekit_device.contract.documents import SCHEMA, Fields, dump, load
 from edgekit_device.contract.errors import FieldError
-from edgekit_device.contract.ids import check_bundle_name, check_version
+from edgekit_device.contract.file_table import FileEntry, read_entry, read_identity, table_json
+from edgekit_device.contract.ids import check_version
 from edgekit_device.contract.preprocess import Preprocess
 
 NAME = "manifest.json"
 LABELS = "labels.txt"
 GOLDEN_SCORES = "golden/expected.json"
-MAX_BUNDLE_BYTES = 256 << 20
 MAX_ENTRIES = 256
 MAX_CLASSES = 100_000
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 # One flat level below the root, no dot files: an entry name is only ever looked up, never joined to a path. No dot at
 # the end either: file systems that drop it would make two names one.
 _ENTRY = re.compile(r"(golden/)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?", re.ASCII)
 _ROLE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """Size and digest of one file in the bundle."""
-
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class Manifest:
                 "schema": SCHEMA,
                 "name": self.name,
                 "version": self.version,
-                "files": {n: {"bytes": e.bytes, "sha256": e.sha256} for n, e in self.files.items()},
+                "files": table_json(self.files),
                 "models": dict(self.models),
                 "preprocess": self.preprocess.to_json(),
                 "classes": self.classes,
@@ -105,12 +96,7 @@ class Manifest:
         fields = Fields("manifest", values)
         files = _files(fields)
         models = _models(fields, files)
-        try:
-            name, version = check_bundle_name(fields.text("name")), check_version(fields.text("version"))
-        except FieldError:
-            raise
-        except ValueError as cause:
-            raise FieldError("manifest", "name", str(cause)) from cause
+        name, version = read_identity(fields)
         if LABELS not in files:
             raise FieldError("manifest", "files", f"lacks {LABELS}")
         return cls(
@@ -144,13 +130,7 @@ def _files(fields: Fields) -> dict[str, FileEntry]:
         if not _ENTRY.fullmatch(name) or name == NAME or ".." in name or name.casefold() in folded:
             raise FieldError("manifest", "files", f"lists {name[:80]!r}, which is not an allowed entry name")
         folded.add(name.casefold())
-        if not isinstance(entry, dict):
-            raise FieldError("manifest", f"files.{name}", "must be an object")
-        inner = Fields(f"manifest.files.{name}", entry)
-        digest = inner.text("sha256")
-        if not _SHA256.fullmatch(digest):
-            raise FieldError(inner.name, "sha256", "must be 64 hex digits")
-        files[name] = FileEntry(inner.integer("bytes", high=MAX_BUNDLE_BYTES), digest)
+        files[name] = read_entry("manifest", "files", name, entry)
     return files
 
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from edgekit_device.contract.documents import SCHEMA, Fields, dump, load
 from edgekit_device.contract.errors import FieldError, UsageError
-from edgekit_device.contract.ids import check_bundle_name, check_version
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES, FileEntry
+from edgekit_device.contract.file_table import FileEntry, read_entry, read_identity, table_json
 
 NAME = "runtime.json"
 MAX_WHEELS = 64
@@ -25,7 +24,6 @@ SYSTEMS_OWN = {"numpy": "numpy", "opencv-python-headless": "cv2"}
 """Packages that pip must not bring to a board with picamera2, and the folder that each installs."""
 _PYTHON = re.compile(r"3\.(0|[1-9][0-9])", re.ASCII)
 _MACHINE = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # PyPA, binary distribution format: NAME-VERSION(-BUILD)?-PYTHON-ABI-PLATFORM.whl
 _WHEEL = re.compile(
     r"(?P<name>[A-Za-z0-9_.]{1,64})-(?P<version>[A-Za-z0-9_.!+]{1,64})(-[0-9][A-Za-z0-9_.]{0,32})?"
@@ -96,7 +94,7 @@ class RuntimeManifest:
                 "python": self.python,
                 "machine": self.machine,
                 "system_site_packages": self.system_site_packages,
-                "wheels": {n: {"bytes": e.bytes, "sha256": e.sha256} for n, e in self.wheels.items()},
+                "wheels": table_json(self.wheels),
                 "launcher": self.launcher,
                 "security_epoch": self.security_epoch,
             }
@@ -112,12 +110,7 @@ class RuntimeManifest:
         """
         values = load("runtime", data)
         read = Fields("runtime", values)
-        try:
-            name, version = check_bundle_name(read.text("name")), check_version(read.text("version"))
-        except FieldError:
-            raise
-        except UsageError as cause:
-            raise FieldError("runtime", "name", str(cause)) from cause
+        name, version = read_identity(read)
         return cls(
             version=version,
             python=_matching(read, "python", _PYTHON),
@@ -183,13 +176,7 @@ def _wheels(read: Fields) -> dict[str, FileEntry]:
             names.append(wheel_of(file)[0])
         except UsageError as cause:
             raise FieldError(read.name, "wheels", str(cause)) from cause
-        if not isinstance(entry, dict):
-            raise FieldError(read.name, f"wheels.{file}", "must be an object")
-        inner = Fields(f"{read.name}.wheels.{file}", entry)
-        digest = inner.text("sha256")
-        if not _SHA256.fullmatch(digest):
-            raise FieldError(inner.name, "sha256", "must be 64 hex digits")
-        wheels[file] = FileEntry(inner.integer("bytes", high=MAX_BUNDLE_BYTES), digest)
+        wheels[file] = read_entry(read.name, "wheels", file, entry)
     if len(set(names)) != len(names):
         raise FieldError(read.name, "wheels", "lists a package twice")
     for needed in (DEVICE, INSTALLER):

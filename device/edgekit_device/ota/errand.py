@@ -20,7 +20,7 @@ from typing import Any
 from edgekit_device import slots
 from edgekit_device.bundle import MAX_SIGNATURE_BYTES, open_signed, trusted_keys
 from edgekit_device.contract.errors import EdgeKitError, SlotBusyError, SlotDiskError, SlotFullError
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES
 from edgekit_device.diagnosis.installation import KEYS, SLOTS
 from edgekit_device.disk import discard, make_folders
 from edgekit_device.ota.depot import BUNDLES, STATE, Depot

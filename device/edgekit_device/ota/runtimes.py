@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit_device.bundle import MAX_SIGNATURE_BYTES, trusted_keys
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES
 from edgekit_device.contract.runtime_manifest import file_name
 from edgekit_device.diagnosis.installation import KEYS, SLOTS
 from edgekit_device.disk import discard

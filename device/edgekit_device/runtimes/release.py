@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgekit_device.bundle import read_signed
 from edgekit_device.contract.archive import read_archive
-from edgekit_device.contract.errors import DigestMismatchError
+from edgekit_device.contract.file_table import check_file
 from edgekit_device.contract.runtime_errors import RuntimeFormatError, RuntimeUnfitError
 from edgekit_device.contract.runtime_manifest import MAX_WHEELS, NAME, RuntimeManifest
 
@@ -77,9 +77,7 @@ def parse_runtime(data: bytes, path: str, key_id: str) -> RuntimeRelease:
         odd = ", ".join(sorted(set(entries) ^ set(manifest.wheels))[:3])
         raise RuntimeFormatError(path, f"its entries are not the ones its {NAME} lists ({odd})")
     for name, expected in manifest.wheels.items():
-        actual = hashlib.sha256(entries[name]).hexdigest()
-        if len(entries[name]) != expected.bytes or actual != expected.sha256:
-            raise DigestMismatchError(f"{path}:{name}", expected.sha256, actual)
+        check_file(entries[name], expected, f"{path}:{name}")
     return RuntimeRelease(manifest, entries, hashlib.sha256(data).hexdigest(), key_id)
 
 

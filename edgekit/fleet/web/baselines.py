@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edgekit_device.contract.archive import read_archive
 from edgekit_device.contract.errors import EdgeKitError
-from edgekit_device.contract.manifest import MAX_BUNDLE_BYTES, MAX_ENTRIES, Manifest
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES
+from edgekit_device.contract.manifest import MAX_ENTRIES, Manifest
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ _SLOW_S = 20.0
 # More new Readings than this are read in one statement rather than by their keys.
 _MANY = 4000
 _CLOCKS_APART_MS = 120_000
-# A turn may take at most this share of the time.
-_SHARE = 0.15
+# A turn should take at most this share of the time, but nobody looks at a page that stands still for longer than this.
+_SHARE, _LONGEST_REST_S = 0.15, 4.0
 UPDATE_FAILURES = ("update_failed", "update_refused", "update_rolled_back", "rolled_back")
 UPDATE_DONE = ("updated", "update_committed", "installed")
 
@@ -80,7 +80,7 @@ class Wall:
         return self._latest
 
     def run(self, stop: threading.Event, every_s: float, rest: Callable[[float], bool]) -> None:
-        """Refresh until told to stop, resting longer when a turn takes longer.
+        """Refresh until told to stop, resting longer when a turn takes longer, to a limit.
 
         Args:
             stop: Set it to end.
@@ -90,7 +90,7 @@ class Wall:
         while not stop.is_set():
             began = self._clock()
             self.refresh()
-            if rest(max(every_s, (self._clock() - began) / _SHARE)):
+            if rest(max(every_s, min((self._clock() - began) / _SHARE, _LONGEST_REST_S))):
                 return
 
     def refresh(self) -> Picture:

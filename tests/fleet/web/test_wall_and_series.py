@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,22 @@ def test_what_is_missing_and_how_updates_ended_is_counted(url: str) -> None:
         clock[0] = 100.0
         board = wall.refresh().boards[BoardKey("home", "porch")]
         assert (board.missing, board.update_failed) == (0, None)
+
+
+@pytest.mark.parametrize(("turn_s", "rest_s"), [(0.001, 0.5), (0.3, 2.0), (60.0, 4.0)])
+def test_a_slow_turn_rests_longer_and_the_wall_never_stands_still_for_long(
+    tmp_path: Path, turn_s: float, rest_s: float
+) -> None:
+    ticks, rests = iter([0.0]), list[float]()
+    with Store(sqlite_url(tmp_path / "fleet.db")) as store:
+        wall = Wall(store, clock=lambda: next(ticks, turn_s))
+
+        def rest(seconds: float) -> bool:
+            rests.append(seconds)
+            return True
+
+        wall.run(threading.Event(), 0.5, rest)
+    assert rests == [pytest.approx(rest_s)]
 
 
 def test_a_store_that_goes_away_leaves_the_last_picture_and_says_so(tmp_path: Path) -> None:
