@@ -365,7 +365,8 @@ def write_page(found: dict[str, Any], count: int, flow_s: float) -> None:
     lines += [
         "",
         f"- From the start to the first page that could be asked for, every board read: {found['start_s']:.2f} s.",
-        f"- One look at the store when nothing is new: {found['turn_s'] * 1000:.0f} ms; it rests six times as long, 4 s at most.",
+        f"- One look at the store when nothing is new: {found['turn_s'] * 1000:.0f} ms; it rests six times as long,",
+        "  4 s at most.",
         f"- While {moving['messages_per_s']:.0f} messages/s were stored for {flow_s:.0f} s by the same process,",
         f"  a browser was told {moving['events']} times of a board that it looked at: {moving['median_s']:.1f} s after",
         f"  the commit (median), {moving['worst_s']:.1f} s at worst.",
