@@ -31,7 +31,7 @@ from tools.make_arm64_root import PACKAGES, make, register
 CPU = "cortex-a72"
 MORE = """
     openssh-server sudo passwd login iproute2 adduser init-system-helpers libpam-modules libpam-runtime mount dpkg tar
-    gzip netbase
+    gzip netbase libstdc++6 libgomp1 zlib1g
 """.split()  # noqa: SIM905
 # Raspberry Pi OS has numpy and no OpenCV; Debian's with its 300 libraries takes a minute to import under emulation.
 LESS = ("gcc", "libc6-dev", "python3-opencv")

@@ -20,7 +20,7 @@ import pytest
 from edgekit.fleet.broker import EmbeddedBroker
 from edgekit_device import slots
 from edgekit_device.cli import main
-from edgekit_device.diagnosis import hardware, installation, software
+from edgekit_device.diagnosis import coral, hardware, installation, software
 from edgekit_device.diagnosis.broker import broker
 from edgekit_device.diagnosis.children import ask
 from edgekit_device.diagnosis.examination import examine
@@ -155,13 +155,55 @@ def test_a_picamera2_whose_compiled_parts_do_not_fit_is_named(tmp_path: Path, mo
 
 
 def test_an_edge_tpu_without_its_library_is_a_failure_and_nothing_is_opened(tmp_path: Path) -> None:
-    assert software.edge_tpu(tmp_path).state == OK
+    assert coral.edge_tpu(tmp_path).state == OK
     write(tmp_path, "sys/bus/usb/devices/2-1/idVendor", "18d1\n")
     write(tmp_path, "sys/bus/usb/devices/2-1/idProduct", "9302\n")
-    found = software.edge_tpu(tmp_path)
+    found = coral.edge_tpu(tmp_path)
     assert (found.state, "--libedgetpu" in str(found.remedy)) == (FAIL, True)
     os.mkfifo(write(tmp_path, "usr/lib/aarch64-linux-gnu/other").with_name("libedgetpu.so.1"))  # Opening it would hang.
-    assert software.edge_tpu(tmp_path).state == OK
+    assert coral.edge_tpu(tmp_path).state == OK
+
+
+@pytest.mark.parametrize(
+    ("build", "interpreter", "number", "fits"),
+    [
+        ("16.0", "tflite-runtime", "2.5.0.post1", True),
+        ("16.0", "tflite-runtime", "2.11.0", True),
+        ("16.0", "tflite-runtime", "2.14.0", False),
+        ("16.0", "ai-edge-litert", "2.3.0", False),
+        ("16.0tf2.15.0-1", "tflite-runtime", "2.14.0", True),
+        ("16.0tf2.19.1-1", "tflite-runtime", "2.5.0.post1", None),
+        ("16.0tf2.19.1-1", "ai-edge-litert", "2.3.0", None),
+        ("16.0tf2.19.1-1", "", "", None),
+        ("", "ai-edge-litert", "2.3.0", None),
+    ],
+)
+def test_which_build_of_libedgetpu_goes_with_which_interpreter_is_said(
+    build: str, interpreter: str, number: str, fits: bool | None
+) -> None:
+    pair = coral.judge_pair(build, interpreter, number)
+    assert pair.fits is fits
+    # What nobody has seen here is said to be so.
+    assert fits is False or not interpreter or coral.UNTRIED in pair.words
+    assert build in pair.words and (not build or number in pair.words)
+
+
+def test_the_doctor_reads_the_build_from_dpkg_and_warns_of_one_that_ends_the_process(tmp_path: Path) -> None:
+    write(tmp_path, "usr/lib/aarch64-linux-gnu/libedgetpu.so.1")
+    write(tmp_path, "sys/bus/usb/devices/2-1/idVendor", "18d1\n")
+    write(tmp_path, "sys/bus/usb/devices/2-1/idProduct", "9302\n")
+    words = "Package: {}\nStatus: {}\nVersion: {}\nDescription: x\n Version: 9\n\n"
+    other = words.format("libc6", "install ok installed", "2.36") + words.format(
+        "libedgetpu1-max", "deinstall ok config-files", "15.0"
+    )
+    write(tmp_path, "var/lib/dpkg/status", other + words.format("libedgetpu1-std", "install ok installed", "16.0"))
+    found = coral.edge_tpu(tmp_path, ("ai-edge-litert", "2.3.0"))
+    assert (found.state, "edgetpu#812" in found.detail, "feranick" in str(found.remedy)) == (WARN, True, True)
+    fork = other + words.format("libedgetpu1-std", "install ok installed", "16.0tf2.19.1-1")
+    write(tmp_path, "var/lib/dpkg/status", fork)
+    found = coral.edge_tpu(tmp_path, ("ai-edge-litert", "2.3.0"))
+    assert (found.state, found.remedy) == (OK, None)
+    assert "built with TensorFlow 2.19" in found.detail and coral.UNTRIED in found.detail
 
 
 # -- hardware

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from edgekit.flashing.errors import LibraryError
 from edgekit.flashing.facts import System
 from edgekit.flashing.ssh import failure
 from edgekit.flashing.steps import Step
+from edgekit_device.diagnosis.coral import judge_pair
 
 RULE = "/etc/udev/rules.d/60-edgekit-edgetpu.rules"
 # The stick shows one pair of numbers before its firmware is loaded and another after.
@@ -26,6 +28,7 @@ SUBSYSTEM=="apex",MODE="0660",GROUP="plugdev"
 """
 _REMEDY = "bring libedgetpu1-std from https://github.com/feranick/libedgetpu/releases"
 _DPKG_S = 300.0
+_INTERPRETERS = ("ai-edge-litert", "tflite-runtime")
 _MAX_CONTROL_BYTES = 1 << 20
 _AR, _AR_ENTRY = b"!<arch>\n", 60
 
@@ -80,6 +83,20 @@ def _control(data: bytes) -> str:
                         return file.read().decode("utf-8") if file else ""
         at = begin + size + size % 2
     raise ValueError("no control file")
+
+
+def pair_warnings(package: Package, versions: Mapping[str, str]) -> list[str]:
+    """What is known of a build with the interpreter that the board gets.
+
+    Args:
+        package: Of libedgetpu.
+        versions: Name -> version of what the board's runtime is to hold; empty where that stays as it is.
+    """
+    if not versions:
+        return []
+    name = next((name for name in _INTERPRETERS if name in versions), "")
+    pair = judge_pair(package.version, name, versions.get(name, ""))
+    return [] if pair.fits else [pair.words]
 
 
 async def library_steps(board: Board, system: System, package: Package) -> list[Step]:

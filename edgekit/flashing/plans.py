@@ -133,11 +133,13 @@ async def plan_board(
     status = await service.status_of(board) if held else {}
     plan.old_pid = status.get("pid") if status.get("alive") else None
     needed = 3 * len(wanted.data)
+    versions: dict[str, str] = {}
     if keep:
         plan.notes.append(keep)
     else:
         plan.enter += await launcher_steps(board, wish)
         base = runtime_plan.plan_runtime(board.name, system, device, place, wanted.wheels)
+        versions = {**base.of_the_board, **{wheel.name: wheel.version for wheel in base.wheels}}
         found = await runtime_steps(board, base, system, on_sent)
         plan.prepare, plan.keep = found.prepare, found.keep
         plan.enter += found.enter
@@ -147,6 +149,7 @@ async def plan_board(
     plan.prepare = [*_users(board, system), *await steps.folder_steps(board), *plan.prepare]
     if wanted.package is not None:
         plan.prepare += await libedgetpu.library_steps(board, system, wanted.package)
+        plan.warnings += libedgetpu.pair_warnings(wanted.package, versions)
     settings = await _settings(board, wanted, system, label)
     before = await steps.key_steps(board, wanted.public_key) + await steps.settings_steps(board, settings)
     joining = await _enrolment(board, wanted, settings)

@@ -91,6 +91,7 @@ def test_a_flashed_board_is_a_member_with_a_key_of_its_own_and_has_the_library_o
     library = package(tmp_path)
     done = flash(desk, world, fleet, library)
     assert any("enrol as home.porch" in change for change in done.changes)
+    assert any("TensorFlow 2.19" in word for word in done.warnings)
     identity = world.root / "var/lib/edgekit/identity"
     for name in ("credentials.json", "board.pem"):
         about = (identity / name).stat()

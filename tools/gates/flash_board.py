@@ -1,9 +1,13 @@
 """F-BOARD: an emulated arm64 board is flashed, says its FPS over MQTT, and survives 50 pulls of its plug.
 
-What was found is kept in build/flash-board/found.json; a run that was stopped goes on there. A pull kills every process
-of the board at a random moment of a flash of a new version; then the disk is read from here: the current release
-must be the old one or the new one, signed and whole. Needs root, and:
-apt install qemu-user-static openssh-server iproute2 mosquitto
+In this order: lite0 onto a blank board; a new version of lite0 over the one that runs; a toy, whose flashes are
+short; the pulls; everything is taken away, and lite0 flashed again. A pull kills every process of the board at a random
+moment of a flash of a new version; then the disk is read from here: the current release must be the old one or
+the new one, signed and whole. After every tenth pull the board's service is started, and its FPS awaited from outside.
+
+What was found is kept in build/flash-board/found.json; a run that was stopped goes on there. First, once:
+`edgekit wheels fetch --python 3.11 --machine aarch64 -o build/flash-board/wheels`. Needs root, and:
+apt install qemu-user-static openssh-server openssh-client iproute2 mosquitto
 """
 
 from __future__ import annotations
@@ -14,43 +18,51 @@ import os
 import random
 import shutil
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tools.emulated_board import EmulatedBoard, make_board
-from tools.results import RESULTS, ROOT, machine
+from tools.gates.flash_board_page import write_page
+from tools.results import ROOT, commit
 
 PLACE = ROOT / "build" / "flash-board"
 FOUND = PLACE / "found.json"
+FIRST, NEXT, TOY, LAST = "lite0-1.0.0", "lite0-1.1.0", "toy-1.0.0", "lite0-1.2.0"
 _SITE, _ID = "home", "porch"
-_WAIT_S, _READING_S = 1500.0, 600.0
-_HEADING = "## Emulated board"
+_WAIT_S, _READING_S, _COMMIT_S = 1200.0, 600.0, 300.0
+_SPAN_S, _BEYOND = 90.0, 1.15
+"""The moments are drawn from this time until a whole flash was measured, then from a little more than that one took."""
+_RUNS_EVERY = 10
 
 
 def run(arguments: Sequence[str]) -> dict[str, Any]:
-    """Flash, listen, then pull the plug `--pulls` times (50)."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Flash lite0, listen, pull the plug `--pulls` times (50), flash lite0 again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pulls", type=int, default=50)
     parser.add_argument("--fresh", action="store_true", help="begin anew")
     args = parser.parse_args(arguments)
     if os.geteuid():
         return {"gate": "F-BOARD", "passed": False, "figure": "not run: needs root", "detail": ""}
     if args.fresh:
-        shutil.rmtree(PLACE, ignore_errors=True)
+        FOUND.unlink(missing_ok=True)
     PLACE.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = json.loads(FOUND.read_text()) if FOUND.exists() else {"pulls": [], "flashes": []}
-    board = make_board(ROOT / "build" / "emulated-board")
-    if not found["flashes"]:
-        board.forget()
-    board.connect()
-    try:
-        board.power_on()
-        _World(board, found).go(args.pulls)
-    finally:
-        board.pull_the_plug()
-        board.disconnect()
+    found: dict[str, Any] = json.loads(FOUND.read_text()) if FOUND.exists() else {"pulls": [], "flashes": {}}
+    if len(found["pulls"]) < args.pulls or LAST not in found["flashes"]:
+        board = make_board(ROOT / "build" / "emulated-board")
+        if not found["flashes"]:
+            board.forget()
+            (PLACE / "known_hosts").unlink(missing_ok=True)  # A board that is made anew has another key.
+        board.connect()
+        try:
+            board.power_on()
+            _World(board, found).go(args.pulls)
+        finally:
+            board.pull_the_plug()
+            board.disconnect()
     return _verdict(found, args.pulls)
 
 
@@ -58,60 +70,115 @@ class _World:
     """The board, its fleet, and what was found."""
 
     def __init__(self, board: EmulatedBoard, found: dict[str, Any]) -> None:
-        from tests.worlds.bundles import Signer
+        from edgekit.trust.keys import load_or_create
 
         self.board, self.found = board, found
-        # A board keeps two keys: a run that goes on brings a new pair, and the one before still opens what is there.
-        self.signer = Signer.make(PLACE / "keys", f"run-{len(found['pulls'])}-{os.getpid()}")
+        self.key = load_or_create(PLACE / "keys")
+        found.setdefault("commits", [])
+        if commit() not in found["commits"]:
+            found["commits"].append(commit())
 
     def go(self, pulls: int) -> None:
         from tests.worlds.trusted_fleet import trusted_fleet
 
-        # The authority stays the board's from run to run; the address may be another one.
+        # A run that goes on founds the fleet anew, for its address may be another one; a flash enrols the board there.
         shutil.rmtree(PLACE / "fleet", ignore_errors=True)
         with trusted_fleet(PLACE / "fleet", hosts=(self.board.host,), listen=self.board.host) as fleet:
             self.fleet, self.password = fleet, fleet.add_observer()
-            if not self.found["flashes"]:
-                self._flash_and_listen("toy-1.0.0")
+            for name in (FIRST, NEXT, TOY):
+                self._whole(name)
             while len(self.found["pulls"]) < pulls:
                 self._pull()
-            self._flash_and_listen(f"toy-1.1.{len(self.found['pulls'])}")
+            if LAST not in self.found["flashes"]:
+                self._take_away()
+                self._whole(LAST)
 
-    def _flash(self, name: str) -> None:
+    # -- flashes
+
+    def _bundle(self, name: str) -> Path:
+        """A signed bundle: lite0 as EdgeKit converts it, or the toy of the tests."""
+        from tests.worlds.trial_board import Recipe, bundle_of
+
+        path, version = PLACE / f"{name}.edgekit", name.rpartition("-")[2]
+        if path.with_name(path.name + ".minisig").exists():
+            return path
+        if name.startswith("lite0"):
+            import edgekit
+
+            model = ROOT / "build" / "bench" / "lite0.tflite"
+            if not model.exists():
+                model.parent.mkdir(parents=True, exist_ok=True)
+                edgekit.convert("efficientnet-lite0", out=model)
+            edgekit.bundle(model, out=path, name="lite0", version=version, sign=self.key.path)
+            return path
+        path.write_bytes(bundle_of(Recipe(), version))
+        path.with_name(path.name + ".minisig").write_bytes(self.key.sign(path.read_bytes(), path.name))
+        return path
+
+    def _flash(self, name: str | None, step: list[str] | None = None) -> list[Any]:
         from edgekit.flashing.flashed import Options
         from edgekit.pipeline import flash
-        from tests.worlds.trial_board import Recipe, bundle_of
 
         config = PLACE / "ssh_config"
         config.write_text(f"Host *\n  IdentityFile {self.board.key}\n  IdentitiesOnly yes\n")
-        path = PLACE / f"{name}.edgekit"
-        path.write_bytes(bundle_of(Recipe(), name.rpartition("-")[2]))
-        self.signer.sign(path)
-        options = Options(ssh_config=str(config), known_hosts=PLACE / "known_hosts")
-        flash(
-            path,
+        steps = step if step is not None else []
+
+        def tell(target: str, words: str) -> None:
+            steps.append(words)
+            if step is None:
+                _say(words)
+
+        return flash(
+            self._bundle(name) if name else None,
             [self.board.target],
-            settings={"source": "synthetic:160x120@5", "interval_s": 5.0, "site": _SITE, "id": _ID},
-            public_key=self.signer.public,
+            remove=name is None,
+            settings={"source": "synthetic:160x120@5", "interval_s": 5.0, "site": _SITE, "id": _ID} if name else None,
+            public_key=self.key.public_path,
+            on_step=tell,
             wheels=PLACE / "wheels",
             fleet=self.fleet.fleet.folder,
             enroll_again=True,
             wait_s=_WAIT_S,
-            options=options,
+            options=Options(ssh_config=str(config), known_hosts=PLACE / "known_hosts"),
         )
 
-    def _flash_and_listen(self, name: str) -> None:
+    def _whole(self, name: str) -> None:
+        """Flash to the end, hear the FPS from outside, and wait until the board keeps what it tries."""
+        if name in self.found["flashes"]:
+            return
+        _say(f"flashing {name}")
         began = time.monotonic()
-        self._flash(name)
+        (done,) = self._flash(name)
         seconds = round(time.monotonic() - began, 1)
         reading = self._reading(name)
-        self.found["flashes"].append({"bundle": name, "seconds": seconds, "fps": reading["fps"]})
-        self.found.setdefault("board", {k: reading[k] for k in ("delegate", "delegate_reason", "threads")})
+        until = time.monotonic() + _COMMIT_S
+        while (verdict := self._verdict_of(name)) == "pending" and time.monotonic() < until:
+            time.sleep(1)
+        row = {"seconds": seconds, "fps": reading["fps"], "changes": len(done.changes), "verdict": verdict}
+        self.found["flashes"][name] = row | {key: reading[key] for key in ("delegate", "delegate_reason", "threads")}
+        _say(f"{name}: {self.found['flashes'][name]}")
         self._keep()
+
+    def _take_away(self) -> None:
+        """`--remove`, and a look that nothing of ours is left."""
+        began = time.monotonic()
+        self._flash(None)
+        places = ("opt/edgekit", "opt/edgekit-runtimes", "etc/edgekit", "var/lib/edgekit")
+        left = [place for place in places if (self.board.root / place).exists()]
+        self.found["removed"] = {"seconds": round(time.monotonic() - began, 1), "left": left}
+        _say(f"taken away: {self.found['removed']}")
+
+    def _verdict_of(self, name: str) -> str:
+        from edgekit_device.verdicts import verdict_of
+
+        return verdict_of(self.board.root / "opt/edgekit", name).state
+
+    # -- from outside
 
     def _reading(self, bundle: str) -> dict[str, Any]:
         """The first Reading of a bundle that comes over MQTT from outside, with frames in it."""
         import paho.mqtt.client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
 
         from tests.worlds.trusted_fleet import OBSERVER
 
@@ -124,7 +191,7 @@ class _World:
                 heard.append(reading)
                 come.set()
 
-        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, OBSERVER, protocol=mqtt.MQTTv5)
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, OBSERVER, protocol=mqtt.MQTTv5)
         authority = PLACE / "authority.pem"
         authority.write_bytes(self.fleet.fleet.authority.certificate)
         client.tls_set_context(ssl.create_default_context(cafile=str(authority)))
@@ -141,43 +208,58 @@ class _World:
             client.loop_stop()
         return heard[0]
 
+    # -- pulls
+
     def _pull(self) -> None:
         """Flash a new version, pull the plug somewhere in it, look."""
         number = len(self.found["pulls"])
         before, name = self._serves(), f"toy-1.0.{number + 1}"
-        span_s = self.found.get("span_s", self.found["flashes"][0]["seconds"] / 4)
-        after_s = random.uniform(0.0, span_s)
+        after_s = random.uniform(0.0, self.found.get("span_s", _SPAN_S))
         ended: list[str] = []
+        steps: list[str] = []
 
         def flash() -> None:
             try:
-                self._flash(name)
+                self._flash(name, steps)
                 ended.append("whole")
             except Exception as error:
-                ended.append(type(error).__name__)
+                ended.append(f"{type(error).__name__}: {error}"[:200])
+            took.append(time.monotonic() - began)
 
+        took: list[float] = []
+        self._bundle(name)
         flashing, began = threading.Thread(target=flash), time.monotonic()
         flashing.start()
         flashing.join(after_s)
-        early = flashing.is_alive()
-        serves_then = self._link()
+        early, step = flashing.is_alive(), steps[-1] if steps else "asking"
         self.board.pull_the_plug()
         flashing.join(300)
-        if not early:
-            # The moments are drawn from the length of a whole flash, as it is measured.
-            self.found["span_s"] = round(time.monotonic() - began, 1)
+        if ended and ended[0] == "whole":
+            self.found["span_s"] = round(_BEYOND * took[0], 1)
         self.board.power_on()
         serves = self._serves()
-        row = {"after_s": round(after_s, 1), "early": early, "before": before, "new": name, "serves": serves}
-        row |= {"then": serves_then, "flash": ended[0] if ended else "hangs", "good": serves in (before, name)}
+        row = {"after_s": round(after_s, 1), "early": early, "step": step, "before": before, "new": name}
+        row |= {"serves": serves, "flash": ended[0] if ended else "hangs", "good": serves in (before, name)}
+        if number % _RUNS_EVERY == _RUNS_EVERY - 1:
+            row["fps"] = self._starts(serves)
         self.found["pulls"].append(row)
+        _say(f"pull {number + 1}: {row}")
         self._keep()
 
-    def _link(self) -> str:
-        try:
-            return (self.board.root / "opt/edgekit/current").readlink().name
-        except OSError:
-            return ""
+    def _starts(self, bundle: str) -> float:
+        """Start the service as a boot would; FPS of what the board tries or serves, heard from outside."""
+        words = [
+            "ssh",
+            "-i",
+            str(self.board.key),
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ]
+        words += [self.board.target.removeprefix("ssh://"), "sh", "/etc/init.d/edgekit-device", "start"]
+        subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=_READING_S)
+        return float(self._reading(bundle)["fps"])
 
     def _serves(self) -> str:
         """The release that is current on the disk, opened and verified from here; a word why not, otherwise."""
@@ -188,7 +270,7 @@ class _World:
             serving = slots.current(self.board.root / "opt/edgekit")
             if serving is None:
                 return "none"
-            bundle, _ = open_bundle(serving.bundle, sorted((PLACE / "keys").glob("*.pub")))
+            bundle, _ = open_bundle(serving.bundle_path, [self.key.public_path])
             return bundle.manifest.bundle_id
         except Exception as error:
             return f"broken: {type(error).__name__}: {error}"
@@ -199,39 +281,21 @@ class _World:
         part.rename(FOUND)
 
 
+def _say(words: str) -> None:
+    print(f"F-BOARD {time.strftime('%H:%M:%S')}: {words}", flush=True)
+
+
 def _verdict(found: dict[str, Any], wanted: int) -> dict[str, Any]:
-    pulls = found["pulls"]
+    pulls, flashes = found["pulls"], found["flashes"]
     bad = [row for row in pulls if not row["good"]]
     old = sum(row["good"] and row["serves"] == row["before"] for row in pulls)
-    first, last = found["flashes"][0], found["flashes"][-1]
+    fps = ", ".join(f"{flashes[name]['fps']:.2f}" for name in (FIRST, NEXT, LAST) if name in flashes)
     figure = (
-        f"{len(pulls)} plugs pulled while a new version was flashed ({sum(row['early'] for row in pulls)} before its "
-        f"end): {old} times the old release, {len(pulls) - old - len(bad)} times the new one, {len(bad)} neither; "
-        f"first flash {first['seconds']:.0f} s with runtime, unit and enrolment, last {last['seconds']:.0f} s; FPS "
-        f"over MQTT from outside: {first['fps']:.2f} and {last['fps']:.2f} (emulated)"
+        f"{len(pulls)} plugs pulled while a new version was flashed: {old} times the old release, "
+        f"{len(pulls) - old - len(bad)} times the new one, {len(bad)} neither; "
+        f"lite0's FPS over MQTT from outside: {fps} (emulated)"
     )
-    _write(found, figure)
-    return {"gate": "F-BOARD", "passed": not bad and len(pulls) >= wanted, "figure": figure, "detail": ""}
-
-
-def _write(found: dict[str, Any], figure: str) -> None:
-    """The section of docs/results/flash.md; what other tools wrote there stays."""
-    path = RESULTS / "flash.md"
-    text = path.read_text("utf-8") if path.exists() else "# Flashing\n"
-    lines = [
-        _HEADING,
-        "",
-        "    make gates ONLY=F-BOARD",
-        "",
-        f"Machine: {machine()}.",
-        "Debian 12 for arm64 under qemu-user as a Cortex-A72, with its own sshd, users and network; no Raspberry Pi",
-        "was touched, and no time is a Pi's. The toy classifier of the tests, wheels of the lock without an index, and",
-        "the fleet's own broker over TLS. A pull kills every process at once; what was written and not synced stays,",
-        "which a power cut may take: gate A2 tries that.",
-        "",
-        f"{figure}.",
-        "",
-    ]
-    before, _, rest = text.partition(_HEADING)
-    after = rest.partition("\n## ")[2]
-    path.write_text(before.rstrip() + "\n\n" + "\n".join(lines) + (f"\n## {after}" if after else ""), "utf-8")
+    kept = all(flashes.get(name, {}).get("verdict") == "committed" for name in (NEXT, TOY)) and LAST in flashes
+    detail = write_page(found, figure)
+    passed = not bad and len(pulls) >= wanted and kept and found.get("removed", {}).get("left") == []
+    return {"gate": "F-BOARD", "passed": passed, "figure": figure, "detail": detail}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edgekit_device.diagnosis import hardware, installation, software
+from edgekit_device.diagnosis import coral, hardware, installation, software
 from edgekit_device.diagnosis.broker import broker
 from edgekit_device.diagnosis.finding import OK, UNKNOWN, Finding
 from edgekit_device.status_file import look_up
@@ -37,7 +37,7 @@ def examine(root: Path = Path("/"), broker_url: str | None = None) -> list[Findi
     look("speed", software.speed)
     look("opencv", software.opencv)
     camera = look("picamera2", software.picamera2)
-    look("edgetpu", lambda: software.edge_tpu(root))
+    look("edgetpu", lambda: coral.edge_tpu(root))
     look("camera", lambda: hardware.cameras(root, picamera2=camera is not None and camera.state == OK))
     look("groups", lambda: hardware.groups(root))
     look("throttling", lambda: hardware.throttling(root))

@@ -22,8 +22,6 @@ _ABI_WORDS = ("dtype size changed", "binary incompatibility", "_ARRAY_API", "com
 _LITERT = "pip install 'edgekit-device[litert]'"
 # Debian's own packages; pip's lie in site-packages.
 _SYSTEM = "dist-packages"
-_LIBRARY_DIRS = ("usr/lib", "usr/local/lib", "lib", "opt/edgekit/lib")
-_CORAL_USB = {("1a6e", "089a"), ("18d1", "9302")}  # Before its firmware is loaded, and after.
 
 _INTERPRETER = """
 import numpy
@@ -183,42 +181,6 @@ def picamera2(python: str | None = None, deadline_s: float = _DEADLINE_S) -> Fin
     clash = any(word in problem for word in _ABI_WORDS)
     remedy = _NUMPY_1 if clash else "sudo apt install --reinstall python3-picamera2 python3-libcamera"
     return Finding("picamera2", FAIL, f"importing it in a child {problem}", remedy)
-
-
-def edge_tpu(root: Path = Path("/")) -> Finding:
-    """An Edge TPU and its library, from the names that the kernel shows: neither is opened.
-
-    A second process that opens a USB Coral aborts the first one.
-
-    Args:
-        root: Where /dev, /sys and the libraries are.
-    """
-    library = next((p for folder in _LIBRARY_DIRS for p in _libraries(root / folder)), None)
-    coral = _coral(root)
-    if coral and library is None:
-        return Finding(
-            "edgetpu", FAIL, f"{coral}, but no libedgetpu.so.1", "edgekit flash BUNDLE TARGET --libedgetpu FILE.deb"
-        )
-    if coral:
-        return Finding("edgetpu", OK, f"{coral}; {library} (not opened here: edgekit-device status says what serves)")
-    note = f"; {library} is installed" if library else ""
-    return Finding("edgetpu", OK, f"none is plugged in: the processor serves{note}")
-
-
-def _coral(root: Path) -> str | None:
-    for device in sorted((root / "sys/bus/usb/devices").glob("*")):
-        try:
-            ids = ((device / "idVendor").read_text().strip(), (device / "idProduct").read_text().strip())
-        except (OSError, UnicodeDecodeError):
-            continue
-        if ids in _CORAL_USB:
-            return f"a USB Coral at {device.name}"
-    apex = next(iter(sorted((root / "dev").glob("apex_*"))), None)
-    return f"a PCIe Coral at /dev/{apex.name}" if apex else None
-
-
-def _libraries(folder: Path) -> list[Path]:
-    return [*sorted(folder.glob("libedgetpu.so.1*")), *sorted(folder.glob("*-linux-gnu*/libedgetpu.so.1*"))]
 
 
 def _folder(dist: importlib.metadata.Distribution) -> str:
