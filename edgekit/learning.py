@@ -60,7 +60,8 @@ class Plan:
         warmup: Share of the steps in which the rate rises.
         smoothing: Share of the target spread over all classes.
         decay: Pull of kernels towards nothing.
-        patience: Epochs without a better loss on the monitored pictures until it stops; 0 never stops.
+        patience: Epochs without a better loss on the monitored pictures until it stops; 0 never stops. What is kept is
+            the best of them all, what it began with among them.
         views: Augmented views that epochs take in turn; 0 for a new one each epoch.
         seed: Draws order and augmentation.
     """

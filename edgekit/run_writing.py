@@ -51,6 +51,21 @@ class TrainedRun:
     facts: Mapping[str, Any]
     resumed: bool = False
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What went wrong without an error, each with what to do about it."""
+        found = []
+        for stage, epochs in self.history.items():
+            losses = [epoch["loss"] for epoch in epochs if "loss" in epoch]
+            # While a pass takes more and more away, its loss may rise.
+            if stage in ("fine-tune", "distil", "qat") and len(losses) > 1 and losses[-1] >= losses[0]:
+                found.append(f"{stage}: the loss rose, {losses[0]:.3f} to {losses[-1]:.3f}: take a smaller rate")
+        confusion = self.facts.get("confusion", ())
+        true, said = {int(row[0]) for row in confusion}, {int(row[1]) for row in confusion}
+        if len(true) > 1 and len(said) == 1:
+            found.append(f"it says '{self.labels[said.pop()]}' to every held-out picture: it has learnt nothing")
+        return tuple(found)
+
 
 def finish_run(
     folder: Path,

@@ -78,7 +78,7 @@ def train(
 def show(done: TrainedRun, *, as_json: bool) -> None:
     """Print what was made: one object, or a summary."""
     if as_json:
-        print_json({**done.facts, "path": str(done.folder), "resumed": done.resumed})
+        print_json({**done.facts, "path": str(done.folder), "resumed": done.resumed, "warnings": list(done.warnings)})
         return
     for line in summary(done):
         typer.echo(line)
@@ -100,6 +100,7 @@ def summary(done: TrainedRun) -> list[str]:
         if epochs and "monitor_top1" in epochs[-1]:
             lines.append(f"  {stage:<12} {len(epochs)} epochs, watched {percent(epochs[-1]['monitor_top1'])}")
     lines += pruned_lines(done.facts.get("pruned"))
+    lines += [f"  warning      {text}" for text in done.warnings]
     if done.skipped:
         lines.append(f"  skipped      {len(done.skipped)} pictures")
         lines += [f"    {name}: {reason}"[:80] for name, reason in done.skipped[:3]]

@@ -46,9 +46,14 @@ class Loop:
         state = [*network.state, *optimizer.variables]
         history: list[dict[str, float]] = []
         best: list[npt.NDArray[Any]] | None = None
+        watched, before = bool(plan.patience and len(lessons.monitor)), None
         if kept:
             _assign(state, kept.state)
             history, best = kept.history, kept.best
+        elif watched:
+            # Where it begins may be the best there is: steps that are too large only lead away from it.
+            before, _ = _judge(run, lessons, plan.batch)
+            best = [variable.numpy() for variable in network.state]
         for epoch in range(len(history), plan.epochs):
             if _is_over(history, plan):
                 break
@@ -58,6 +63,8 @@ class Loop:
             entry = {"epoch": epoch + 1.0, "loss": loss, "rate": float(optimizer.learning_rate.numpy())}
             if len(lessons.monitor):
                 entry["monitor_loss"], entry["monitor_top1"] = _judge(run, lessons, plan.batch)
+            if before is not None and not history:
+                entry["monitor_loss_before"] = before
             entry["seconds"] = time.monotonic() - began
             history.append(entry)
             if plan.patience and _best(history) == len(history) - 1:
@@ -120,7 +127,9 @@ def _is_over(history: Sequence[dict[str, float]], plan: Plan) -> bool:
 
 
 def _best(history: Sequence[dict[str, float]]) -> int:
-    return min(range(len(history)), key=lambda at: (history[at].get("monitor_loss", -at), at))
+    """Place of the best epoch; -1 where what it began with was better than any."""
+    found = min(range(len(history)), key=lambda at: (history[at].get("monitor_loss", -at), at))
+    return -1 if history[0].get("monitor_loss_before", math.inf) < history[found].get("monitor_loss", 0) else found
 
 
 def _assign(variables: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> None:

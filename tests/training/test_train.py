@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import edgekit
 from edgekit import convert, evaluate, train
 from edgekit.artefacts import sha256_of
 from edgekit.cli import main
+from edgekit.cli.train import summary
 from edgekit.errors import PreprocessUnknownError, ReplacedFileError, RunExistsError, TrainingError, UsageError
 from edgekit.runs import read_split, read_toml
 from edgekit.training.checkpoint import read_checkpoint
@@ -219,6 +221,30 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert found
     for variable, best in zip(network.state, found.best, strict=True):
         assert np.array_equal(variable.numpy(), best)
+
+
+def test_steps_that_only_lead_away_leave_the_model_as_it_began() -> None:
+    from edgekit.learning import Objective, Plan, cross_entropy
+    from edgekit.training.loop import Loop
+    from tests.worlds.teachable import dense_lessons, dense_network
+
+    network, lessons, learn = dense_network(), dense_lessons(), Objective(cross_entropy(0.0))
+    Loop()(network, lessons, Plan(epochs=10, rate=0.01, smoothing=0.0), learn, stage="fine-tune")
+    learnt = [variable.numpy() for variable in network.state]
+    history = Loop()(network, lessons, Plan(epochs=6, rate=0.9, patience=2, smoothing=0.0), learn, stage="fine-tune")
+    assert len(history) == 2, "it went on for longer than it was to be patient"
+    assert history[0]["monitor_loss_before"] < min(entry["monitor_loss"] for entry in history)
+    for variable, before in zip(network.state, learnt, strict=True):
+        assert np.array_equal(variable.numpy(), before)
+
+
+def test_a_run_that_has_learnt_nothing_says_so_and_what_to_do(digits: Digits) -> None:
+    assert digits.run.warnings == ()
+    epochs = ({"epoch": 1.0, "loss": 0.62}, {"epoch": 2.0, "loss": 0.93})
+    facts = {**digits.run.facts, "confusion": [[0, 1, 4], [1, 1, 9]]}
+    spoilt = replace(digits.run, history={"fine-tune": epochs}, facts=facts)
+    assert [words in text for words, text in zip(("smaller rate", "'1'"), spoilt.warnings, strict=True)] == [True] * 2
+    assert sum("warning " in line for line in summary(spoilt)) == 2
 
 
 def test_the_python_api_has_the_verbs() -> None:
