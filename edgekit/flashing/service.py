@@ -19,7 +19,7 @@ from edgekit_device.units import NAME, init_text, unit_text
 from edgekit_device.verdicts import PENDING, REJECTED
 
 UNIT, INIT = f"/etc/systemd/system/{NAME}", "/etc/init.d/edgekit-device"
-_LOOK_S, _SYSTEMCTL_S = 1.0, 90.0
+_LOOK_S, _REST, _SYSTEMCTL_S = 1.0, 3.0, 90.0
 _GROUPS = ("video", "render", "plugdev")
 _NO_SOURCE = ("camera", "source")
 
@@ -169,7 +169,9 @@ async def await_reading(
     """
     until, look = time.monotonic() + wait_s, Look("wait", "")
     while True:
+        asked_s = time.monotonic()
         look = judge(await status_of(board), bundle_id, old_pid)
+        took_s = time.monotonic() - asked_s
         if look.state == "up":
             return look
         if look.state == "rejected":
@@ -182,7 +184,8 @@ async def await_reading(
                 f"edgekit doctor device {board.name}",
             )
         say(look.words)
-        await asyncio.sleep(_LOOK_S)
+        # Each look starts a Python there: on a slow board it would take the processor from what is waited for.
+        await asyncio.sleep(max(_LOOK_S, _REST * took_s))
 
 
 async def last_words(board: Board, service: Service) -> str:

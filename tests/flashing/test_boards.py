@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.flashing.announcement import PATH as ANNOUNCED
+from edgekit.flashing.announcement import service_text
 from edgekit.flashing.errors import (
     BoardDiskError,
     BoardStartError,
@@ -46,12 +48,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshWorld]:
 
 def test_a_blank_board_runs_what_was_flashed_and_a_second_flash_changes_nothing(desk: Desk, world: SshWorld) -> None:
     first = desk.bundle("1.0.0")
+    # As on a board with Avahi; one without it is flashed in every other test.
+    (world.root / "etc/avahi/services").mkdir(parents=True)
     (plan,) = desk.flash(first, world, dry_run=True)
     assert plan.error is None and untouched(world)
     done = desk.one(first, world)
     assert done.changes == plan.changes
     assert "FPS on xnnpack" in done.outcome
     assert current(world) == "toy-1.0.0"
+    named = load_settings(world.root / "etc/edgekit/device.toml").id
+    assert (world.root / ANNOUNCED.lstrip("/")).read_text() == service_text("home", named, world.port)
     settings = load_settings(world.root / "etc/edgekit/device.toml")
     assert (settings.source, settings.interval_s) == (SETTINGS["source"], SETTINGS["interval_s"])
     assert stat.S_IMODE((world.root / "var/lib/edgekit").stat().st_mode) == 0o700
@@ -121,7 +127,7 @@ def test_a_board_whose_plug_was_pulled_is_started_again_by_the_next_flash(desk: 
 def test_everything_can_be_taken_away_again(desk: Desk, world: SshWorld) -> None:
     done = desk.one(None, world)
     assert any("stop the service" in change for change in done.changes)
-    assert untouched(world)
+    assert untouched(world) and not (world.root / ANNOUNCED.lstrip("/")).exists()
     assert "edgekit" not in (world.root / "etc/passwd").read_text()
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if _of(world, p) and b"edgekit" in p.read_bytes()]
     assert desk.one(None, world).changes == ()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgekit.errors import UsageError
-from edgekit.flashing.errors import BoardError, UnreachableError
+from edgekit.errors import EdgeKitError, UsageError
+from edgekit.flashing.errors import BoardError, LinkLostError, UnreachableError
 from edgekit.flashing.flashed import Options
 from edgekit.flashing.looking import _finding, bring_pictures, examine
 from edgekit.flashing.targets import FolderTarget, parse_target
 from tests.conftest import require
-from tests.worlds.flash_desk import Desk
+from tests.worlds.boards import eventually
+from tests.worlds.flash_desk import CutLink, Desk
 from tests.worlds.ssh_boards import SshWorld, require_boards, ssh_board
 
 require("asyncssh", "pip install 'edgekit[flash]'")
@@ -56,6 +59,45 @@ def test_pictures_come_home_and_the_service_runs_again(flashed: tuple[SshWorld, 
     assert not (world.root / "var/lib/edgekit/album").exists()
     check = examine(parse_target(world.url()), options)
     assert check.board
+
+
+def runs(world: SshWorld) -> bool:
+    """Whether the pid-file service of a board is alive."""
+    try:
+        pid = (world.root / "run/edgekit/edgekit-device.pid").read_text().split()[0]
+    except (OSError, IndexError):
+        return False
+    return (world.root / "proc" / pid).exists()
+
+
+def test_a_link_that_is_cut_while_pictures_are_taken_is_named_and_the_board_starts_its_service_again(
+    flashed: tuple[SshWorld, Options], tmp_path: Path
+) -> None:
+    world, options = flashed
+    out, caught = tmp_path / "home", []
+    assert eventually(lambda: runs(world), 120)
+    with CutLink(world.port, None) as link:
+        target = parse_target(f"ssh://pi@127.0.0.1:{link.port}")
+        chosen = replace(options, known_hosts=tmp_path / "known")
+
+        def look() -> None:
+            try:
+                bring_pictures(target, out, 1000, seconds=15, options=chosen)
+            except EdgeKitError as error:
+                caught.append(error)
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        assert eventually(lambda: not runs(world), 120)
+        link.cut()
+        looking.join(120)
+    assert [type(error) for error in caught] == [LinkLostError]
+    assert not out.exists()
+    # Nobody here can start it again: the shell on the board does.
+    assert eventually(lambda: runs(world), 120)
+    # What was left there is in nobody's way.
+    done = bring_pictures(parse_target(world.url()), out, 2, seconds=60, options=options)
+    assert done.paused and done.pictures
 
 
 def test_a_board_without_its_camera_is_named(flashed: tuple[SshWorld, Options], tmp_path: Path) -> None:

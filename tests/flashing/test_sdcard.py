@@ -4,17 +4,23 @@ cloud-init's own schema, a shell, a board in a chroot that runs the first boot's
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
+import ssl
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgekit.card_making import make_card
 from edgekit.cli import main
+from edgekit.enlisting import FleetMembership
 from edgekit.errors import UsageError
 from edgekit.flashing.errors import WheelsError
 from edgekit.flashing.facts import PythonFacts, System
@@ -25,9 +31,9 @@ from edgekit_device.settings import read_device_toml
 from tests.conftest import absent
 from tests.flashing.test_wheels import wheel
 from tests.worlds.bundles import Signer
-from tests.worlds.ssh_boards import require_boards, ssh_board
+from tests.worlds.ssh_boards import SshWorld, require_boards, ssh_board
 from tests.worlds.trial_board import Recipe, bundle_of
-from tests.worlds.trusted_fleet import config_home, found_fleet
+from tests.worlds.trusted_fleet import OBSERVER, World, config_home, eventually, found_fleet
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJvYXJk me@laptop"
 PIP = "pip-26.3-py3-none-any.whl"
@@ -198,8 +204,8 @@ def test_a_card_is_no_device(made: tuple[Path, Signer], house: Path, ssh_key: Pa
         )  # fmt: skip
 
 
-def test_the_first_boot_makes_a_board_and_may_be_cut_anywhere(made: tuple[Path, Signer], tmp_path: Path) -> None:
-    require_boards()
+def card_of_this_machine(made: tuple[Path, Signer], place: Path, **settings: object) -> tuple[Card, dict[str, bytes]]:
+    """A card for boards that are of this machine's kind, on which the system brings what wheels would."""
     pips = sorted(Path("/usr/share/python-wheels").glob("pip-*.whl"))
     if not pips:
         absent("a wheel of pip", "apt install python3-venv")
@@ -207,20 +213,30 @@ def test_the_first_boot_makes_a_board_and_may_be_cut_anywhere(made: tuple[Path, 
     opened, _ = open_bundle(bundle, [signer.public])
     packages = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     python = PythonFacts("/usr/bin/python3", sys.version_info[:3], libc="2.36", packages=packages)
-    settings = {"site": "home", "id": "porch", "source": "synthetic"}
     card = Card("bookworm", bundle, opened, signer.public, settings, KEY)
     # For a board with picamera2, which this one is not: never installed here.
-    other = wheel(tmp_path, f"opencv_python_headless-4.11.0-cp37-abi3-manylinux_2_17_{os.uname().machine}.whl")
+    other = wheel(place, f"opencv_python_headless-4.11.0-cp37-abi3-manylinux_2_17_{os.uname().machine}.whl")
     found: list[Wheel] = [read_wheel(pips[0]), read_wheel(other)]
-    system = System(machine=os.uname().machine, python=python)
-    (tmp_path / "scratch").mkdir()
-    files = card_files(card, found, tmp_path / "scratch", system)
+    (place / "scratch").mkdir()
+    return card, card_files(card, found, place / "scratch", System(machine=os.uname().machine, python=python))
+
+
+def boot(world: SshWorld, *words: str) -> list[str]:
+    """The words that run something on a board, as its own root."""
+    return ["nsenter", "-t", str(world.pid), "-m", "-p", "-r", "-w", *words]
+
+
+FIRST_BOOT = ("sh", "/boot/firmware/edgekit/first-boot.sh")
+
+
+def test_the_first_boot_makes_a_board_and_may_be_cut_anywhere(made: tuple[Path, Signer], tmp_path: Path) -> None:
+    require_boards()
+    card, files = card_of_this_machine(made, tmp_path, site="home", id="porch", source="synthetic")
     place = tmp_path / "board"
     place.mkdir()
     with ssh_board(place) as world:
-        boot = world.root / "boot/firmware"
-        write_card(files, boot)
-        first = ["nsenter", "-t", str(world.pid), "-m", "-p", "-r", "-w", "sh", "/boot/firmware/edgekit/first-boot.sh"]
+        write_card(files, world.root / "boot/firmware")
+        first = boot(world, *FIRST_BOOT)
         # Cut early, cut in the making of the environment, then left alone, then once more: nothing to do.
         for limit_s in ("0.3", "3"):
             subprocess.run(["timeout", "-s", "KILL", limit_s, *first], capture_output=True, check=False)
@@ -229,8 +245,88 @@ def test_the_first_boot_makes_a_board_and_may_be_cut_anywhere(made: tuple[Path, 
             assert ran.returncode == 0, ran.stdout + ran.stderr
         home = world.root / "opt/edgekit"
         assert os.readlink(home / "current").endswith("toy-1.0.0")
-        assert read_device_toml(world.root / "etc/edgekit/device.toml") == settings
-        asked = [*first[:-2], "/opt/edgekit/venv/bin/edgekit-device", "--version"]
+        assert read_device_toml(world.root / "etc/edgekit/device.toml") == dict(card.settings)
+        asked = boot(world, "/opt/edgekit/venv/bin/edgekit-device", "--version")
         said = subprocess.run(asked, capture_output=True, text=True, check=False)
         assert said.stdout.startswith("edgekit-device "), said.stderr
         assert (world.root / "etc/systemd/system/edgekit-device.service").is_file()
+
+
+def test_a_board_from_a_card_is_a_member_and_its_token_is_good_once(
+    made: tuple[Path, Signer], tmp_path: Path, require_tool: Callable[[str, str], str]
+) -> None:
+    require_boards()
+    require_tool("mosquitto", "apt install mosquitto")
+    with config_home(tmp_path / "config"):
+        fleet = World(found_fleet(tmp_path / "config/fleet"), tmp_path)
+        try:
+            from_card_to_member(made, fleet, tmp_path)
+        finally:
+            fleet.stop()
+
+
+def from_card_to_member(made: tuple[Path, Signer], fleet: World, tmp_path: Path) -> None:
+    """One board's life with its card, beside a fleet that is not up yet."""
+    joined = FleetMembership(fleet.fleet)
+    settings = {"site": "home", "id": "porch", "source": "synthetic:160x120@30", "interval_s": 1.0}
+    _, files = card_of_this_machine(made, tmp_path, broker=joined.broker, **settings)
+    files["edgekit/token"] = joined.invite("home", "porch", 24.0).encode() + b"\n"
+    place = tmp_path / "board"
+    place.mkdir()
+    with ssh_board(place) as world:
+        card = world.root / "boot/firmware"
+        write_card(files, card)
+        # The host is away when the board first boots: that serves, keeps its token, and comes again.
+        away = subprocess.run(boot(world, *FIRST_BOOT), capture_output=True, text=True, check=False, timeout=600)
+        assert away.returncode != 0 and (card / "edgekit/token").is_file()
+        assert os.readlink(world.root / "opt/edgekit/current").endswith("toy-1.0.0")
+        fleet.start()
+        ran = subprocess.run(boot(world, *FIRST_BOOT), capture_output=True, text=True, check=False, timeout=600)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert not (card / "edgekit/token").exists()
+        identity = world.root / "var/lib/edgekit/identity"
+        for name in ("credentials.json", "board.pem"):
+            assert (stat.S_IMODE((identity / name).stat().st_mode), (identity / name).stat().st_uid != 0) == (
+                0o600,
+                True,
+            )
+        (member,) = [m for m in fleet.fleet.registry.members() if m.account.role == "board"]
+        assert member.account.name == "home.porch"
+        # What runs there speaks to the fleet's own broker, under that name.
+        words = ["runuser", "-u", "edgekit", "--", "env", "HOME=/var/lib/edgekit", "/opt/edgekit/launch", "run"]
+        with listening(fleet, "edgekit/v1/home/porch/telemetry") as heard:
+            service = subprocess.Popen(boot(world, *words, "--root", "/"), stdin=subprocess.DEVNULL)
+            try:
+                assert eventually(lambda: any(reading["fps"] > 0 for reading in heard), 120)
+            finally:
+                service.terminate()
+                service.wait(60)
+        # A copy of the card brings nobody in, and keeps its board from nothing else.
+        write_card(files, card)
+        (identity / "credentials.json").unlink()
+        again = subprocess.run(boot(world, *FIRST_BOOT), capture_output=True, text=True, check=False, timeout=600)
+        assert again.returncode != 0 and "token" in again.stderr
+        assert not (identity / "credentials.json").exists()
+        assert len([m for m in fleet.fleet.registry.members() if m.account.role == "board"]) == 1
+
+
+@contextmanager
+def listening(fleet: World, topic: str) -> Iterator[list[dict[str, Any]]]:
+    """What is said on a topic from now on."""
+    import paho.mqtt.client as mqtt
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    heard: list[dict[str, Any]] = []
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, OBSERVER, protocol=mqtt.MQTTv5)
+    pem = fleet.fleet.authority.certificate.decode()
+    client.tls_set_context(ssl.create_default_context(cadata=pem))
+    client.username_pw_set(OBSERVER, fleet.add_observer())
+    client.on_message = lambda c, data, message: heard.append(json.loads(message.payload))
+    client.on_connect = lambda c, *_: c.subscribe(topic, 1)
+    client.connect("127.0.0.1", fleet.fleet.settings.port)
+    client.loop_start()
+    try:
+        yield heard
+    finally:
+        client.disconnect()
+        client.loop_stop()

@@ -147,7 +147,7 @@ class CutLink:
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        self._cut()
+        self.cut()
         for thread in self._threads:
             thread.join(20)
 
@@ -170,7 +170,7 @@ class CutLink:
                 if counted and self._left is not None and self.passed + len(data) >= self._left:
                     target.sendall(data[: max(0, self._left - self.passed)])
                     self.passed = self._left
-                    self._cut()
+                    self.cut()
                     return
                 target.sendall(data)
                 self.passed += len(data) if counted else 0
@@ -179,7 +179,7 @@ class CutLink:
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
         """Reset both sides: a cable says no goodbye."""
         with self._lock:
             for end in self._pairs:
