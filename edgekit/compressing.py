@@ -57,7 +57,7 @@ def compress(
         out: The new run: a bare name means runs/NAME. A run of the same recipe is gone on with.
         passes: As --pass takes them: ``distil=TEACHER:alpha=0.5,epochs=5``, ``qat=epochs=2``; in this order.
         recipe: A TOML file that lists them instead.
-        augment: ``none``, ``no-mirror``, ``photo`` or ``any-way-up``; by default as the run was trained.
+        augment: ``none``, ``no-mirror``, ``photo``, ``any-way-up`` or ``inspection``; by default the run's own.
         preprocess: For a model beside which nothing states it.
         labels: One a class, in the order of the scores, for a model that is no run.
         seed: By default the recipe's, or 0.

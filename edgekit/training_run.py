@@ -40,7 +40,7 @@ class Recipe:
         resolution: Side of the input in pixels; None takes the variant's.
         view: What a board looks at: ``square`` (the middle square), ``center`` (a little less, as for ImageNet) or
             ``whole`` (all of it, squashed into a square).
-        augment: ``none``, ``no-mirror``, ``photo`` or ``any-way-up``.
+        augment: ``none``, ``no-mirror``, ``photo``, ``any-way-up`` or ``inspection``.
         held_out: Share of each class that is judged once, at the end; split folders decide it where there are any.
         monitor: Share of the rest that early stopping watches.
         patience: Epochs without a better loss there until it stops; 0 never stops.

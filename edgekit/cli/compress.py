@@ -25,7 +25,7 @@ def compress(
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A TOML file that lists passes instead.")] = None,
     augment: Annotated[
-        str | None, typer.Option(help="photo, no-mirror, any-way-up, none (default: the run's).")
+        str | None, typer.Option(help="photo, no-mirror, any-way-up, inspection, none (default: the run's).")
     ] = None,
     preprocess: Annotated[str | None, typer.Option(help="tf-lite, timm or a file, for a model from elsewhere.")] = None,
     labels: Annotated[Path | None, typer.Option(help="One label a line, for a model from elsewhere.")] = None,

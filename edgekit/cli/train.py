@@ -30,7 +30,7 @@ def train(
         int | None, typer.Option(help="Side of the input in pixels (default: the variant's).")
     ] = None,
     view: Annotated[str, typer.Option(help="square (the middle), center, or whole (squashed).")] = "square",
-    augment: Annotated[str, typer.Option(help="photo, no-mirror, any-way-up or none.")] = "photo",
+    augment: Annotated[str, typer.Option(help="photo, no-mirror, any-way-up, inspection or none.")] = "photo",
     batch: Annotated[int, typer.Option(help="Pictures a step.")] = 32,
     rate: Annotated[float, typer.Option(help="Largest step size of fine-tuning.")] = 5e-4,
     smoothing: Annotated[float, typer.Option(help="Label smoothing.")] = 0.1,

@@ -30,7 +30,7 @@ def test_the_middle_of_a_canvas_is_what_a_board_sees(color: str, crop_fraction: 
 
 
 def test_augmentation_without_change_is_the_picture_itself() -> None:
-    still = Augmentation(zoom=1.0, turn_deg=0.0, mirror=False, light=0.0)
+    still = Augmentation(zoom=1.0, turn_deg=0.0, mirror=False, light=0.0, sharp=0.0)
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 
     class Middle(np.random.Generator):
@@ -51,6 +51,20 @@ def test_augmentation_is_drawn_by_seed_alone(name: str, channels: int) -> None:
     assert pictures[0].shape == (32, 32, channels)
     assert np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[0], pictures[2])
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (40, 52)])
+def test_a_share_of_the_pictures_is_as_sharp_as_a_board_sees_them(shape: tuple[int, int]) -> None:
+    canvas = np.random.default_rng(0).integers(0, 256, (*shape, 1), np.uint8)
+    size = (shape[0] - 8, shape[1] - 8)
+    seen = canvas[4:-4, 4:-4]
+    how = Augmentation(any_way_up=True, light=0.0, sharp=0.5)
+    looks = [augment(canvas, size, how, np.random.default_rng(seed)) for seed in range(100)]
+    kept = [look for look in looks if np.array_equal(np.sort(look, None), np.sort(seen, None))]
+    assert 35 <= len(kept) <= 65
+    ways = {look.tobytes() for look in kept}
+    assert len(ways) == (8 if shape[0] == shape[1] else 4), "every way up that keeps the pixels, and no other"
+    assert seen.tobytes() in ways
 
 
 def test_letters_are_mirrored_only_where_that_is_asked_for() -> None:
