@@ -485,6 +485,21 @@ def _nothing_offered(made: World) -> None:
     made.repository.withdraw([f"bundles/{WANTED}.edgekit"])
 
 
+def name_by(made: World, hashes: dict[str, str]) -> None:
+    """Sign that the wanted bundle has these hashes."""
+
+    def do(signed: Any) -> None:
+        signed.targets[f"bundles/{WANTED}.edgekit"].hashes = hashes
+
+    _edit(made, "targets", do)
+    _relink(made)
+
+
+def _path_for_hash(made: World) -> None:
+    """What a board would call the file that it fetches leads out of its folder."""
+    name_by(made, {"sha256": f"{'../' * 16}tmp/edgekit-was-here"})
+
+
 def _too_large(made: World) -> None:
     """The metadata promises more than a bundle may hold."""
 
@@ -564,12 +579,14 @@ def cases() -> list[Case]:
     for file in _MATCH:
         add(SLOW, "SlowRetrievalError", file, "one byte at a time", _trick(file, drip_s=0.2))
         add(SLOW, "SlowRetrievalError", file, "headers too", _trick(file, headers_drip_s=0.2))
+    add(SLOW, "SlowRetrievalError", "bundle", "one byte a connection", _trick("bundle", drip_s=0.6, cut_at=1))
     add(THEFT, "ForgedMetadataError", "root", "the online key signs it", _forge("root", _online))
     add(THEFT, "ForgedMetadataError", "targets", "the online key signs it", _forge("targets", _online))
     add(THEFT, "ForgedMetadataError", "timestamp", "an online key of before", _old_key(ONLINE, "timestamp"))
     add(THEFT, "ForgedMetadataError", "snapshot", "an online key of before", _old_key(ONLINE, "snapshot"))
     add(THEFT, "ForgedMetadataError", "targets", "a targets key of before", _old_key(TARGETS, "targets"))
     add(THEFT, "ForgedMetadataError", "root", "a root key of before", _old_key(ROOT, "root"))
+    add(THEFT, "DamagedMetadataError", "targets", "a path in the place of a hash", _path_for_hash)
     strange = _signed_inside(_set("model.tflite", b"x" * 500), _other_signer)
     add(THEFT, "UntrustedKeyError", "model", "all keys of the repository", strange)
     add(THEFT, "UntrustedKeyError", "bundle", "a key that this board does not hold", _revoked)

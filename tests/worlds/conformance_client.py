@@ -59,7 +59,7 @@ def _download(metadata: Metadata, transport: Transport, name: str, folder: Path)
 
     wanted = metadata.find(name)
     place = folder / quote(name, "")
-    if place.is_file() and hashlib.sha256(place.read_bytes()).hexdigest() == wanted.sha256:
+    if place.is_file() and hashlib.new(wanted.algorithm, place.read_bytes()).hexdigest() == wanted.digest:
         return
     parts = Parts(folder.parent / "parts")
     part = parts.fetch(wanted, transport)

@@ -32,6 +32,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
 
     def note(case: str, good: bool, figure: str) -> None:
         rows.append(f"| {case} | {'as it should' if good else '**no**'} | {figure} |")
+        print(rows[-1], flush=True)
         if not good:
             bad.append(f"{case}: {figure}")
 
@@ -58,14 +59,14 @@ class Place:
         self.wanted = Wanted(f"{server.url}f", len(data), hashlib.sha256(data).hexdigest())
         self.parts = Parts(folder / "parts")
 
-    def fetch(self, *tricks: Trick, limits: Limits | None = None) -> tuple[str | None, float, int]:
-        """Name of the error if there is one, seconds, bytes on the disk."""
+    def fetch(self, *tricks: Trick) -> tuple[str | None, float, int]:
+        """With the limits that a board has: name of the error if there is one, seconds, bytes on the disk."""
         self.server.tricks[:] = tricks
         self.server.sent.clear()
         began = time.monotonic()
         error = None
         try:
-            self.parts.fetch(self.wanted, Transport(limits or Limits()))
+            self.parts.fetch(self.wanted, Transport(Limits()))
         except EdgeKitError as refusal:
             error = type(refusal).__name__
         path = self.parts.path(self.wanted)
@@ -73,12 +74,16 @@ class Place:
         return error, time.monotonic() - began, held
 
     def drip(self, note: Any) -> None:
-        """Two bytes a second, with the limits that a board has."""
-        body, headers = Trick("f", drip_s=0.5), Trick("f", headers_drip_s=0.5)
-        for name, trick in (("body at 2 B/s", body), ("headers at 2 B/s", headers)):
+        """Two bytes a second, by a server that would go on for weeks."""
+        half = len(self.data) // 2
+        for name, tricks in (
+            ("body at 2 B/s", [Trick("f", drip_s=0.5)]),
+            ("headers at 2 B/s", [Trick("f", headers_drip_s=0.5)]),
+            ("half of it at once, then 2 B/s", [Trick("f", cut_at=half, times=1), Trick("f", drip_s=0.5)]),
+            ("9 bytes at 2 B/s in each connection", [Trick("f", drip_s=0.5, cut_at=9)]),
+        ):
             self.parts.tidy()
-            limits = Limits() if "body" in name else Limits(least_bytes_per_s=SIZE)
-            error, seconds, _ = self.fetch(trick, limits=limits)
+            error, seconds, _ = self.fetch(*tricks)
             note(name, error == "SlowRetrievalError" and seconds <= 60, f"{error} after {seconds:.0f} s (at most 60)")
 
     def endless(self, note: Any) -> None:

@@ -7,6 +7,7 @@ where it is used: the supervisor never needs it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from edgekit_device.disk import replace_file
 from edgekit_device.ota.errors import (
+    DamagedMetadataError,
     ExtraneousFileError,
     FastForwardError,
     MissingFileError,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 AT = "x-edgekit-at-s"
 """In targets, which are signed offline: when that was, s since 1970. It raises the floor of a board without a clock."""
+HASHES = {"sha256": 64, "sha512": 128}
+"""What a file may be named by, the first that it has, and how many hex digits that is."""
 _MOST_ROOTS = 512
 
 
@@ -102,12 +106,16 @@ class Metadata:
             raise UnknownReleaseError(
                 path, "the fleet's repository does not offer it; publish it: edgekit fleet publish"
             )
-        digest = found.hashes.get("sha256")
-        if digest is None:
-            raise UnknownReleaseError(path, "the repository names it without sha256; publish it again")
+        algorithm = next((name for name in HASHES if name in found.hashes), None)
+        if algorithm is None:
+            raise UnknownReleaseError(path, f"the repository names it without {' or '.join(HASHES)}; publish it again")
+        digest = found.hashes[algorithm]
+        # It becomes a file's name here: whoever signed it, it must be a hash and no path.
+        if not re.fullmatch(f"[0-9a-f]{{{HASHES[algorithm]}}}", digest, re.ASCII):
+            raise DamagedMetadataError("targets.json", f"names {name_of(path)} by a {algorithm} that is none")
         folder, slash, name = path.rpartition("/")
         prefixed = f"{digest}.{name}" if self._updater.consistent else name
-        return Wanted(f"{self._targets_url}{quote(folder)}{slash}{quote(prefixed)}", found.length, digest)
+        return Wanted(f"{self._targets_url}{quote(folder)}{slash}{quote(prefixed)}", found.length, digest, algorithm)
 
     def must_be_plain(self) -> None:
         """Refuse what no repository of this project has: roles that others sign for, lists of other files.

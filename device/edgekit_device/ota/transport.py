@@ -184,12 +184,13 @@ class Transport:
         if self._asked > self.limits.most_requests:
             raise FloodError(file, f"would be request {self._asked} of one update; no more are made")
         link = _Link(url, self.limits.connect_s, self._context)
-        dog = threading.Timer(max(0.0, until_s - time.monotonic()), link.cut)
-        dog.daemon = True
-        dog.start()
+        # Headers have a time of their own: that of a large file is hours.
+        dog = _watchdog(link, min(until_s, time.monotonic() + self.limits.answer_s))
         try:
             link.ask(offset)
             with link.getresponse() as answer:
+                dog.cancel()
+                dog = _watchdog(link, until_s)
                 yield answer
         except OverTheAirError:
             raise
@@ -237,6 +238,14 @@ class _Link(http.client.HTTPConnection):
         self.was_cut = True
         with suppress(OSError, AttributeError):
             self.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _watchdog(link: _Link, until_s: float) -> threading.Timer:
+    """Cuts a connection at a time, monotonic, unless it is cancelled before."""
+    dog = threading.Timer(max(0.0, until_s - time.monotonic()), link.cut)
+    dog.daemon = True
+    dog.start()
+    return dog
 
 
 def name_of(url: str) -> str:
