@@ -38,6 +38,7 @@ class Trick:
         code: Answer with this code; with `location` as a redirect.
         drip_s: Seconds between two bytes, one at a time.
         headers_drip_s: The same for the headers.
+        padding: So many bytes of headers more.
         endless: Go on for ever after the file; `declared` says so in the length, or says nothing.
         cut_at: End the connection after so many bytes of the body.
         drop: Take the request and say nothing.
@@ -54,6 +55,7 @@ class Trick:
     location: str | None = None
     drip_s: float | None = None
     headers_drip_s: float | None = None
+    padding: int = 0
     endless: bool = False
     declared: int | None = None
     cut_at: int | None = None
@@ -152,6 +154,8 @@ def _send(world: Server, request: BaseHTTPRequestHandler, trick: Trick, data: by
     begin = max(0, offset + trick.shift)
     body = data[max(0, begin + trick.lie) :]
     lines = [f"HTTP/1.0 {206 if offset else 200} OK"]
+    if trick.padding:
+        lines.append(f"X-Padding: {'.' * trick.padding}")
     if offset:
         lines.append(f"Content-Range: bytes {begin}-{len(data) - 1}/{len(data)}")
     length = trick.declared if trick.declared is not None else len(data) - begin

@@ -78,7 +78,7 @@ class Place:
         half = len(self.data) // 2
         for name, tricks in (
             ("body at 2 B/s", [Trick("f", drip_s=0.5)]),
-            ("headers at 2 B/s", [Trick("f", headers_drip_s=0.5)]),
+            ("headers at 2 B/s", [Trick("f", headers_drip_s=0.5, padding=400)]),
             ("half of it at once, then 2 B/s", [Trick("f", cut_at=half, times=1), Trick("f", drip_s=0.5)]),
             ("9 bytes at 2 B/s in each connection", [Trick("f", drip_s=0.5, cut_at=9)]),
         ):
