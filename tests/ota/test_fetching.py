@@ -46,10 +46,12 @@ def test_ending_each_connection_in_time_buys_a_drip_no_more_time(server: Server)
         fetch(server, Trick("f", drip_s=0.6, cut_at=1, times=40))
 
 
-def test_headers_that_drip_are_given_up_long_before_a_large_file_is_late(server: Server) -> None:
+@pytest.mark.parametrize("a_byte_s", [0.3, 0.03], ids=["cut in the first line", "cut in the middle"])
+def test_headers_that_drip_are_given_up_long_before_a_large_file_is_late(a_byte_s: float, server: Server) -> None:
     # Whoever waits half a minute has them all.
     with pytest.raises(SlowRetrievalError, match="deadline"):
-        fetch(server, Trick("f", headers_drip_s=0.3))
+        fetch(server, Trick("f", headers_drip_s=a_byte_s, padding=int(9 / a_byte_s), times=2))
+    assert len(server.asked) == 1
 
 
 def test_a_link_that_is_cut_and_quick_between_its_cuts_brings_the_file(server: Server) -> None:

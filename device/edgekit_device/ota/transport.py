@@ -190,6 +190,8 @@ class Transport:
             link.ask(offset)
             with link.getresponse() as answer:
                 dog.cancel()
+                if link.was_cut:  # Headers that were cut look like headers that have ended.
+                    raise SlowRetrievalError(file, "did not come within its deadline")
                 dog = _watchdog(link, until_s)
                 yield answer
         except OverTheAirError:
