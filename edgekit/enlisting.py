@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,11 @@ from typing import TYPE_CHECKING
 from edgekit.errors import UnknownAccountError
 
 if TYPE_CHECKING:
+    from edgekit.flashing.updates import Releases
     from edgekit.trust.fleet_folder import Fleet
+
+DASHBOARD_PORT = 8080
+"""Of `edgekit fleet up`, where its ``--port`` says nothing else."""
 
 
 class FleetMembership:
@@ -18,12 +23,14 @@ class FleetMembership:
     Args:
         fleet: Whose boards.
         again: Also a name that is taken or revoked gets a token; its old identity ends.
+        updates: Folder of its repository, which may not be there yet; None for none.
     """
 
-    def __init__(self, fleet: Fleet, *, again: bool = False) -> None:
+    def __init__(self, fleet: Fleet, *, again: bool = False, updates: Path | None = None) -> None:
         self._fleet, self._again = fleet, again
         settings = fleet.settings
         self.broker = f"mqtts://{settings.url_host}:{settings.port}"
+        self.releases = _releases(updates, f"https://{settings.url_host}:{DASHBOARD_PORT}/updates/")
 
     def invite(self, site: str, device: str, hours: float | None = None) -> str:
         """A one-time token.
@@ -55,5 +62,13 @@ def membership(folder: Path | None = None, *, again: bool = False) -> FleetMembe
     """The fleet of this machine; None where `edgekit fleet init` never ran."""
     from edgekit.trust.fleet_folder import SETTINGS, Fleet
 
-    fleet = Fleet(folder)
-    return FleetMembership(fleet, again=again) if (fleet.folder / SETTINGS).is_file() else None
+    fleet, updates = Fleet(folder), Path(os.environ.get("EDGEKIT_UPDATES") or "updates")
+    return FleetMembership(fleet, again=again, updates=updates) if (fleet.folder / SETTINGS).is_file() else None
+
+
+def _releases(folder: Path | None, url: str) -> Releases | None:
+    from edgekit.flashing.updates import Releases
+    from edgekit.publishing.reading import RepositoryFiles
+
+    files = RepositoryFiles(folder) if folder is not None else None
+    return Releases(url, files.roots()) if files is not None and files.exists else None

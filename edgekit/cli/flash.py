@@ -32,6 +32,9 @@ def flash(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List every change, make none.")] = False,
     pubkey: Annotated[Path | None, typer.Option(help="The signer's public key (default: your own).")] = None,
     broker: Annotated[str | None, typer.Option(help="mqtt://host:port for the board, instead of your fleet.")] = None,
+    updates_url: Annotated[
+        str | None, typer.Option(help="Where it fetches updates (default: port 8080 of your fleet).")
+    ] = None,
     site: Annotated[str | None, typer.Option(help="The board's site.")] = None,
     device_id: Annotated[str | None, typer.Option("--id", help="The board's id (one board only).")] = None,
     source: Annotated[str | None, typer.Option(help="Where its frames come from (default: auto).")] = None,
@@ -62,7 +65,10 @@ def flash(
         raise UsageError("name at least one target: ssh://user@host, dir:PATH, or a name from fleet.toml")
     if device_id is not None and len(words) > 1:
         raise UsageError("--id names one board; name several in fleet.toml: [boards]")
-    given = {"broker": broker, "site": site, "id": device_id, "source": source, "interval_s": interval}
+    given = {
+        "broker": broker, "updates": updates_url, "site": site, "id": device_id, "source": source,
+        "interval_s": interval,
+    }  # fmt: skip
     settings = {key: value for key, value in given.items() if value is not None}
     with _progress(words, quiet=as_json or dry_run) as (report, hidden):
 

@@ -14,6 +14,7 @@ import typer
 from edgekit.cli.terminal import print_json
 
 if TYPE_CHECKING:
+    from edgekit.fleet.home_updates import Offered
     from edgekit.fleet.up import Plan
     from edgekit.publishing.repository import Repository
 
@@ -109,6 +110,7 @@ def served(plan: Plan, folder: Path, stop: threading.Event) -> Iterator[Plan]:
     """
     import sys
     from dataclasses import replace
+    from functools import partial
 
     from edgekit.publishing.upkeep import Upkeep
 
@@ -124,11 +126,40 @@ def served(plan: Plan, folder: Path, stop: threading.Event) -> Iterator[Plan]:
         def ends(now_s: float) -> list[tuple[str, str]]:
             return upkeep.ends(now_s) + _authority_ends(plan.folder / "ca" / "authority.pem", now_s)
 
-        options = replace(plan.dashboard, updates=folder.absolute(), ends=ends)
+        check = partial(check_published, updates=folder.absolute())
+        options = replace(plan.dashboard, updates=folder.absolute(), check_release=check, ends=ends)
         yield replace(plan, dashboard=options)
     finally:
         stop.set()
         thread.join(15)
+
+
+def check_published(named: str, updates: Path) -> None:
+    """Boards could not fetch what is not offered. Without a repository here it is served elsewhere, and not asked.
+
+    Raises:
+        NotPublishedError: The repository here does not offer it.
+    """
+    from edgekit.publishing.errors import NotPublishedError
+
+    offered = [offer.bundle for offer in offered_in(updates)]
+    if updates.is_dir() and named not in offered:
+        raise NotPublishedError(named, offered)
+
+
+def offered_in(updates: Path) -> list[Offered]:
+    """The bundles that a repository offers, with their notes; none where there is no repository."""
+    from edgekit.fleet.home_updates import Offered
+    from edgekit.publishing.reading import RepositoryFiles
+
+    files = RepositoryFiles(updates)
+    found = []
+    for offer in files.offers() if files.exists else ():
+        folder, _, name = offer.path.rpartition("/")
+        if folder == "bundles" and name.endswith(".edgekit"):
+            notes = offer.custom.get("notes")
+            found.append(Offered(name.removesuffix(".edgekit"), notes if isinstance(notes, str) else ""))
+    return found
 
 
 def _authority_ends(certificate: Path, now_s: float) -> list[tuple[str, str]]:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.fleet_publish import UPDATES, Updates
+from edgekit.cli.fleet_publish import UPDATES, Updates, check_published
 from edgekit.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from edgekit.fleet.batch import BoardKey
-    from edgekit.fleet.home_updates import Offered
     from edgekit.fleet.rollouts.state import Rollout
     from edgekit.fleet.store import Store
 
@@ -148,34 +147,6 @@ def bundle_id(named: str) -> str:
         return open_bundle(path, trusted_keys())[0].manifest.bundle_id
     split_bundle_id(named)
     return named
-
-
-def check_published(named: str, updates: Path) -> None:
-    """Boards could not fetch what is not offered. Without a repository here it is served elsewhere, and not asked.
-
-    Raises:
-        NotPublishedError: The repository here does not offer it.
-    """
-    from edgekit.publishing.errors import NotPublishedError
-
-    offered = [offer.bundle for offer in offered_in(updates)]
-    if updates.is_dir() and named not in offered:
-        raise NotPublishedError(named, offered)
-
-
-def offered_in(updates: Path) -> list[Offered]:
-    """The bundles that a repository offers, with their notes; none where there is no repository."""
-    from edgekit.fleet.home_updates import Offered
-    from edgekit.publishing.reading import RepositoryFiles
-
-    files = RepositoryFiles(updates)
-    found = []
-    for offer in files.offers() if files.exists else ():
-        folder, _, name = offer.path.rpartition("/")
-        if folder == "bundles" and name.endswith(".edgekit"):
-            notes = offer.custom.get("notes")
-            found.append(Offered(name.removesuffix(".edgekit"), notes if isinstance(notes, str) else ""))
-    return found
 
 
 def _order(name: str, number: int | None, store: str, as_json: bool, following: str) -> None:

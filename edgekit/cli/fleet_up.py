@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.fleet_publish import UPDATES, Updates, served
+from edgekit.cli.fleet_publish import UPDATES, Updates, offered_in, served
 from edgekit.cli.terminal import print_json
+from edgekit.enlisting import DASHBOARD_PORT
 
 if TYPE_CHECKING:
     from edgekit.fleet.web.serving import Certificate
 
-STORE, PORT = "fleet.db", 8080
+STORE, PORT = "fleet.db", DASHBOARD_PORT
 _Store = Annotated[
     str, typer.Option(envvar="EDGEKIT_STORE", help="A file for SQLite, or postgresql://USER@HOST/DATABASE.")
 ]
@@ -68,7 +69,6 @@ def up(
     """Run the verb; see its help."""
     from edgekit.cli.fleet import store_url
     from edgekit.cli.fleet_own import own_fleet
-    from edgekit.cli.fleet_rollout import offered_in
     from edgekit.errors import UsageError
     from edgekit.fleet.access import broker_address
     from edgekit.fleet.alerts_rules import read_alerts

@@ -19,6 +19,7 @@ from edgekit.flashing.folder import FolderBoard
 from edgekit.flashing.runtime_steps import held_version, judge_versions, launcher_steps, read_wish, runtime_steps
 from edgekit.flashing.ssh import failure
 from edgekit.flashing.steps import Step
+from edgekit.flashing.updates import Releases, root_steps
 from edgekit.flashing.wheelhouse import Wheel
 from edgekit_device.bundle import Bundle
 from edgekit_device.contract.documents import load
@@ -34,9 +35,11 @@ class Membership(Protocol):
 
     Attributes:
         broker: What boards of it are told.
+        releases: Where they fetch updates, and whom they believe; None while nothing was ever published.
     """
 
     broker: str
+    releases: Releases | None
 
     def invite(self, site: str, device: str) -> str:
         """A one-time token, as text."""
@@ -147,6 +150,7 @@ async def plan_board(
         needed += found.needed_bytes
     plan.warnings += refuse(board.name, system, needed)
     plan.prepare = [*_users(board, system), *await steps.folder_steps(board), *plan.prepare]
+    plan.prepare += await root_steps(board, wanted.fleet.releases if wanted.fleet else None)
     if wanted.package is not None:
         plan.prepare += await libedgetpu.library_steps(board, system, wanted.package)
         plan.warnings += libedgetpu.pair_warnings(wanted.package, versions)
@@ -185,6 +189,8 @@ async def _settings(board: Board, wanted: Wanted, system: System, label: str) ->
         settings.setdefault("broker", wanted.fleet.broker)
         settings.setdefault("site", held.get("site", "home"))
         settings.setdefault("id", held.get("id"))
+        if wanted.fleet.releases is not None:
+            settings.setdefault("updates", held.get("updates", wanted.fleet.releases.url))
     return settings
 
 

@@ -40,5 +40,8 @@ class NotPublishedError(PublishingError):
     """The repository does not offer that."""
 
     def __init__(self, name: str, offered: list[str]) -> None:
-        super().__init__(f"{name} is not published (offered: {', '.join(offered) or 'nothing'})")
+        super().__init__(
+            f"{name} is not published (offered: {', '.join(offered) or 'nothing'}); "
+            "offer it: edgekit fleet publish FILE"
+        )
         self.name = name

@@ -61,6 +61,10 @@ class RepositoryFiles:
         """The newest root as boards get it."""
         return self.newest(ROOT).read_bytes()
 
+    def roots(self) -> list[bytes]:
+        """Every root, the newest last."""
+        return [path.read_bytes() for path in sorted(self.metadata.glob(f"*.{ROOT}.json"), key=number_of)]
+
     def shown(self) -> tuple[Metadata[Timestamp], Metadata[Snapshot], Metadata[Targets]] | None:
         """What boards see: timestamp, snapshot, targets; None before anything was signed online."""
         if not (self.metadata / "timestamp.json").is_file():

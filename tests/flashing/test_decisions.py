@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +21,17 @@ from edgekit.flashing.errors import (
     WheelsError,
 )
 from edgekit.flashing.facts import PythonFacts, System, system_from
+from edgekit.flashing.folder import FolderBoard
 from edgekit.flashing.hostkeys import HostKeys, host_name
 from edgekit.flashing.naming import read_boards
 from edgekit.flashing.runtime_plan import constrain, plan_runtime, words_of
 from edgekit.flashing.runtime_steps import judge_versions
 from edgekit.flashing.service import judge
 from edgekit.flashing.targets import SshTarget, parse_target
+from edgekit.flashing.updates import Releases, root_steps
 from edgekit.flashing.wheelhouse import DamagedWheelError, choose, read_wheel, tags_of
 from edgekit.trust.fleet_settings import read_settings
+from edgekit_device.ota.depot import ROOT_JSON
 from edgekit_device.verdicts import REJECTED
 
 NOW_S = 1_795_000_000
@@ -45,6 +49,32 @@ def wheel(folder: Path, name: str, version: str, tag: str = "py3-none-any", requ
         about = f"{name.replace('-', '_')}-{version}.dist-info/METADATA"
         archive.writestr(about, f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{lines}")
     return path
+
+
+def test_the_root_that_updates_hang_on_is_written_once_and_never_left_to_a_stranger(tmp_path: Path) -> None:
+    board = FolderBoard(tmp_path)
+    releases = Releases("https://host:8080/updates/", [b"first root", b"second root"])
+
+    def flash(wanted: Releases | None) -> list[str]:
+        async def all_of() -> list[str]:
+            found = await root_steps(board, wanted)
+            for step in found:
+                await step.apply()
+            return [step.name for step in found]
+
+        return asyncio.run(all_of())
+
+    held = tmp_path / ROOT_JSON
+    assert flash(None) == [] == flash(Releases(releases.url, []))
+    assert not held.exists()
+    assert flash(releases) == ["folder", "root"]
+    assert held.read_bytes() == b"second root"
+    assert flash(releases) == []
+    held.write_bytes(b"first root")
+    assert flash(releases) == []
+    held.write_bytes(b"somebody else's root")
+    assert flash(releases) == ["folder", "root"]
+    assert held.read_bytes() == b"second root"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,11 @@ from edgekit.flashing.flashed import Flashed, Options
 from edgekit.flashing.libedgetpu import RULE, RULE_TEXT, read_package
 from edgekit.flashing.procedure import flash_all, prepare
 from edgekit.flashing.targets import parse_target
+from edgekit.publishing.keys import UpdateKeys
+from edgekit.publishing.repository import Repository
 from edgekit.trust.registry import REVOKED
+from edgekit_device.ota.depot import unprepared
+from edgekit_device.settings import read_device_toml
 from tests.worlds.flash_desk import SETTINGS, Desk, untouched
 from tests.worlds.ssh_boards import Flaws, SshWorld, require_boards, ssh_board
 from tests.worlds.trusted_fleet import World, trusted_fleet
@@ -66,7 +70,7 @@ def package(folder: Path, name: str = "libedgetpu1-std", architecture: str = "")
 def flash(desk: Desk, world: SshWorld, fleet: World | None, library: Path | None, *, remove: bool = False) -> Flashed:
     config = desk.place / "ssh_config"
     config.write_text(f"IdentityFile {world.key}\n")
-    joined = FleetMembership(fleet.fleet) if fleet else None
+    joined = FleetMembership(fleet.fleet, updates=desk.place / "updates") if fleet else None
     options = Options(remove=remove, ssh_config=str(config), known_hosts=desk.place / "known_hosts", leaves=joined)
     wanted = None
     if not remove:
@@ -89,6 +93,9 @@ def test_a_flashed_board_is_a_member_with_a_key_of_its_own_and_has_the_library_o
     desk: Desk, world: SshWorld, fleet: World, tmp_path: Path
 ) -> None:
     library = package(tmp_path)
+    repository = Repository(desk.place / "updates", UpdateKeys(tmp_path / "update-keys"))
+    repository.create()
+    repository.renew()
     done = flash(desk, world, fleet, library)
     assert any("enrol as home.porch" in change for change in done.changes)
     assert any("TensorFlow 2.19" in word for word in done.warnings)
@@ -106,6 +113,16 @@ def test_a_flashed_board_is_a_member_with_a_key_of_its_own_and_has_the_library_o
     assert (world.root / RULE.lstrip("/")).read_text() == RULE_TEXT
     groups = (world.root / "etc/group").read_text().splitlines()
     assert any(line.startswith("plugdev:") and "edgekit" in line for line in groups)
+    # It can update over the air without another hand.
+    root = world.root / "etc/edgekit/updates/root.json"
+    assert root.read_bytes() == repository.root_bytes()
+    assert (root.stat().st_uid, stat.S_IMODE(root.stat().st_mode)) == (0, 0o644)
+    settings = read_device_toml(world.root / "etc/edgekit/device.toml")
+    assert unprepared(world.root, str(settings["updates"])) is None
+    assert settings["updates"] == f"https://{fleet.fleet.settings.url_host}:8080/updates/"
+    assert flash(desk, world, fleet, library).changes == ()
+    # A later root of the same repository is found from the one that it has.
+    repository.rotate("root")
     assert flash(desk, world, fleet, library).changes == ()
 
 

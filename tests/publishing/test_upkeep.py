@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,19 +16,23 @@ from typing import Any
 
 import pytest
 
+from edgekit.cli.fleet_publish import served
 from edgekit.fleet.alerts import Alarm
 from edgekit.fleet.alerts_rules import Rules
 from edgekit.fleet.database import sqlite_url
 from edgekit.fleet.store import Store
+from edgekit.fleet.up import Plan
 from edgekit.fleet.web.tables import settle
 from edgekit.fleet.web.wall import Picture
 from edgekit.publishing.keys import UpdateKeys
 from edgekit.publishing.repository import Repository
 from edgekit.publishing.upkeep import Upkeep
+from edgekit.trust.authority import expiry
 from edgekit_device.ota import errand
 from edgekit_device.ota.depot import ROOT_JSON
 from tests.worlds.bundles import Signer
 from tests.worlds.repositories import serving
+from tests.worlds.trusted_fleet import found_fleet
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
@@ -147,6 +152,29 @@ def test_the_alarm_comes_ninety_days_before_any_end_and_says_what_to_type(tmp_pa
         repository.renew(NOW + timedelta(days=726))
         assert on(727) == []
         assert on(726 + 730 - 89)[0].startswith("warning: updates over the air: targets")
+
+
+def test_the_alarm_comes_ninety_days_before_the_fleets_authority_ends(tmp_path: Path) -> None:
+    fleet = found_fleet(tmp_path / "fleet")
+    end = expiry((fleet.folder / "ca" / "authority.pem").read_bytes())
+    stop, clock = threading.Event(), [0.0]
+    with (
+        Store(sqlite_url(tmp_path / "fleet.db")) as store,
+        served(Plan("", folder=fleet.folder), tmp_path / "updates", stop) as plan,
+    ):
+        settle(store)
+        alarm = Alarm(store, Rules(clear_s=0.0), now=lambda: clock[0], ends=plan.dashboard.ends)
+
+        def before(days: float) -> list[str]:
+            clock[0] = end.timestamp() - days * 86_400
+            for _ in range(2):
+                alarm.step(Picture(1, {}, int(clock[0] * 1000)))
+            return [f"{alert.severity}: {alert.text}" for alert in alarm.standing()]
+
+        assert before(365) == before(91) == []
+        (warned,) = before(89)
+        assert warned.startswith(f"warning: the fleet's authority ends on {end:%Y-%m-%d}")
+        assert before(13)[0].startswith("critical")
 
 
 def test_an_online_key_that_is_gone_is_an_alarm_before_boards_stop(tmp_path: Path) -> None:

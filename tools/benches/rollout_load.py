@@ -21,9 +21,7 @@ from typing import Any
 
 import httpx
 
-from tools.results import RESULTS, commit, machine
-
-PAGE = RESULTS / "rollouts.md"
+from tools.ota_page import write_section
 
 
 class Prober:
@@ -63,7 +61,8 @@ def run(arguments: Sequence[str] = ()) -> dict[str, Any]:
     parser.add_argument("--limit-s", type=float, default=1500.0)
     args = parser.parse_args(list(arguments))
     found = measure(args.boards, int(args.megabytes * 1e6), args.limit_s)
-    PAGE.write_text(_page(found), "utf-8")
+    command = " ".join(["python -m tools.benches.rollout_load", *arguments])
+    write_section("A rollout under load", _section(found, command))
     print(json.dumps(found, indent=1, sort_keys=True))
     return found
 
@@ -114,7 +113,7 @@ def measure(boards: int, size_bytes: int, limit_s: float) -> dict[str, Any]:
         plan = Plan(("10%", "100%"), jitter_s=30.0, readings=2, board_timeout_s=limit_s)
         counted = _Counter()
         number = orders.start(store, new, plan, "bench").number
-        began = time.monotonic()
+        began, began_load = time.monotonic(), round(os.getloadavg()[0], 1)
         thread.start()
         with Prober(shown.origin) as prober:
             wait_until(lambda: orders.find(store, number).state not in OPEN, limit_s)
@@ -142,6 +141,8 @@ def measure(boards: int, size_bytes: int, limit_s: float) -> dict[str, Any]:
         "healthz_max_ms": round(took[-1], 1),
         "reading_lag_p99_ms": lag.quantile_ms(0.99),
         "engine_problem": engine.problem,
+        "load_average_before": began_load,
+        "load_average_after": round(os.getloadavg()[0], 1),
     }
 
 
@@ -166,14 +167,13 @@ class _Counter:
         module.UpdateFiles.__call__ = counting  # type: ignore[method-assign]
 
 
-def _page(found: dict[str, Any]) -> str:
+def _section(found: dict[str, Any], command: str) -> str:
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in found.items())
     return (
-        "# A rollout under load\n\n    python -m tools.benches.rollout_load\n\n"
-        f"Machine: {machine()}. Commit {commit()}, {time.strftime('%Y-%m-%d')}.\n\n"
+        f"    {command}\n\n"
         "Simulated boards in a process of their own fetch metadata, bundle and signature over HTTP from the "
         "dashboard's repository; collector, SQLite store, engine and dashboard are one process. Bytes are those of "
-        "response bodies.\n\n"
+        "response bodies; the load average is that of the whole machine, which is shared.\n\n"
         f"| | |\n|---|---|\n{rows}\n"
     )
 

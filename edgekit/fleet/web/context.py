@@ -72,6 +72,7 @@ class Context:
         joins: Boards that ask to join; None where none can.
         ask: Asks a board; None where nothing can be asked.
         updates: Folder of the repository that boards fetch releases from; None for none.
+        check_release: Refuses, by an error of ours, a release that boards could not fetch.
     """
 
     store: Store
@@ -87,6 +88,7 @@ class Context:
     ask: Callable[[BoardKey, str], Answer] | None = None
     joins: Joins | None = None
     updates: Path | None = None
+    check_release: Callable[[str], None] = lambda _: None
     streams: list[int] = field(default_factory=lambda: [0])
 
     def now_ms(self) -> int:

@@ -19,6 +19,7 @@ from edgekit.fleet.web.api import NO_SUCH, REFUSALS
 from edgekit.fleet.web.context import Context, who
 from edgekit.fleet.web.pages import Pages
 from edgekit.fleet.web.streams import stream_of
+from edgekit_device.contract.ids import split_bundle_id
 
 ACTS: dict[str, Callable[..., Any]] = {"pause": orders.pause, "resume": orders.resume, "abort": orders.abort}
 FIELDS = ("bundle", "waves", "max_failures", "where", "window", "gates", "max_rate", "jitter")
@@ -82,10 +83,10 @@ def router(context: Context, pages: Pages) -> APIRouter:
     def start(request: Request) -> Response:
         form, session = request.scope["form"], who(request)
         try:
-            begun = orders.start(
-                context.store, form.get("bundle", "").strip()[:128], _plan(form), session.user,
-                sites=session.sites, now_ms=context.now_ms(),
-            )  # fmt: skip
+            named, plan = form.get("bundle", "").strip()[:128], _plan(form)
+            split_bundle_id(named)
+            context.check_release(named)
+            begun = orders.start(context.store, named, plan, session.user, sites=session.sites, now_ms=context.now_ms())
         except EdgeKitError as error:
             kept = {name: form.get(name, "")[:1000] for name in FIELDS}
             return HTMLResponse(listed(request, "rollouts.html", form=kept, refused=str(error)), 400)

@@ -53,6 +53,7 @@ class DashboardOptions:
         members: Boards that were enrolled; None where nothing is enrolled.
         joins: Boards that ask to join; None where none can.
         updates: Folder of the repository that boards fetch releases from; None for none.
+        check_release: Refuses, by an error of ours, a release that boards could not fetch.
         ends: What of the fleet's own signatures and certificates ends soon.
     """
 
@@ -70,6 +71,7 @@ class DashboardOptions:
     members: Callable[[], list[dict[str, object]]] | None = None
     joins: Joins | None = None
     updates: Path | None = None
+    check_release: Callable[[str], None] = lambda _: None
     ends: Callable[[float], Sequence[tuple[str, str]]] = lambda _: ()
 
 
@@ -144,6 +146,7 @@ def dashboard(
         ask=fleet.ask,
         joins=options.joins,
         updates=options.updates,
+        check_release=options.check_release,
     )
     guarded, _ = make_app(context)
     wall.refresh()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from edgekit.cli.fleet_publish import check_published
 from edgekit.fleet import audit
 from edgekit.fleet.database import sqlite_url
 from edgekit.fleet.rollouts import orders
@@ -18,6 +20,8 @@ from edgekit.fleet.rollouts.plan import Limits, Plan
 from edgekit.fleet.rollouts.releases import rows
 from edgekit.fleet.store import Store
 from edgekit.fleet.web import users
+from edgekit.publishing.keys import UpdateKeys
+from edgekit.publishing.repository import Repository
 from tests.worlds.dashboards import PASSWORD, PEOPLE, Shown, shown
 from tests.worlds.rollout_fleet import BAD, GOOD, NEW_RELEASE, OLD_RELEASE, SLOW, Board
 from tests.worlds.rollout_rows import SITE, RowBoards
@@ -97,6 +101,19 @@ def test_a_form_that_cannot_be_meant_comes_back_with_what_was_typed(home: Home, 
     assert "<script>alert" not in answer.text
     with home.world.store.reading() as connection:
         assert connection.exec_driver_sql("select count(*) from rollouts").scalar() == 0
+
+
+def test_a_release_that_is_not_published_is_refused_and_one_that_is_goes_out(home: Home, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "updates", UpdateKeys(tmp_path / "update-keys"))
+    repository.create()
+    home.world.dashboard.context.check_release = partial(check_published, updates=repository.folder)
+    form = {"bundle": NEW_RELEASE, "waves": "1,100%", "max_failures": "20%"}
+    refused = home.post("olga", "/rollouts/start", **form)
+    assert (refused.status_code, "is not published" in refused.text) == (400, True)
+    assert "edgekit fleet publish" in refused.text
+    (file := tmp_path / "bundle").write_bytes(b"a bundle")
+    repository.publish({f"bundles/{NEW_RELEASE}.edgekit": file})
+    assert home.post("olga", "/rollouts/start", **form).status_code == 303
 
 
 def test_somebody_bound_to_other_sites_sees_no_rollout_and_changes_none(home: Home) -> None:
