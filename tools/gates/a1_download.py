@@ -50,6 +50,8 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
             order(process, made, copy_of(template, "traced"), "-o", str(log), "-e", f"trace={','.join(MUTATING)}")
             found = calls_of([line.partition(" ")[2].lstrip() for line in log.read_text().splitlines()])
             for place, (call, ordinal) in enumerate(found):
+                if place % 20 == 0:
+                    print(f"A1-DOWNLOAD: {place} of {len(found)} calls struck, {len(bad)} bad", flush=True)
                 for number, (name, inject) in enumerate(FAULTS.items()):
                     if (place * len(FAULTS) + number) % args.every:
                         continue
