@@ -107,6 +107,8 @@ def make_card(
     joined = membership(fleet, again=enroll_again) if enroll and not chosen.get("broker") else None
     if joined is not None:
         chosen["broker"] = joined.broker
+        if joined.releases is not None:
+            chosen.setdefault("updates", joined.releases.url)
     folder = wheels or wheel_folder()
     if folder is None:
         python = SYSTEMS[system].python
@@ -129,6 +131,8 @@ def make_card(
     with tempfile.TemporaryDirectory(prefix="edgekit-card-") as scratch:
         # Without its token first: one that is made voids those before it, so nothing may fail after it.
         made = card_files(card, found, Path(scratch))
+        if joined is not None and joined.releases is not None:
+            made["edgekit/root.json"] = joined.releases.roots[-1]
         if joined is not None:
             made["edgekit/token"] = joined.invite(site, device, token_hours).encode() + b"\n"
     names = write_card(made, place)

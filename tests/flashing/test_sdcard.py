@@ -26,6 +26,8 @@ from edgekit.flashing.errors import WheelsError
 from edgekit.flashing.facts import PythonFacts, System
 from edgekit.flashing.sdcard import Card, card_files, write_card
 from edgekit.flashing.wheelhouse import Wheel, read_wheel
+from edgekit.publishing.keys import UpdateKeys
+from edgekit.publishing.repository import Repository
 from edgekit_device.bundle import open_bundle
 from edgekit_device.settings import read_device_toml
 from tests.conftest import absent
@@ -149,9 +151,12 @@ def test_a_bookworm_card_that_is_mounted_gets_its_boot_line_once(
 
 
 def test_a_token_on_a_card_lives_as_long_as_it_says(
-    made: tuple[Path, Signer], house: Path, ssh_key: Path, tmp_path: Path
+    made: tuple[Path, Signer], house: Path, ssh_key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle, signer = made
+    repository = Repository(tmp_path / "updates", UpdateKeys(tmp_path / "update-keys"))
+    repository.create()
+    monkeypatch.setenv("EDGEKIT_UPDATES", str(repository.folder))
     with config_home(tmp_path / "config"):
         fleet = found_fleet(tmp_path / "config/fleet")
         done = make_card(
@@ -166,6 +171,9 @@ def test_a_token_on_a_card_lives_as_long_as_it_says(
         found = parse_invitation(token.read_text())
         settings = read_device_toml(tmp_path / "card/edgekit/device.toml")
         assert str(settings["broker"]).startswith("mqtts://")
+        # Updates over the air need no other hand.
+        assert settings["updates"] == "https://127.0.0.1:8080/updates/"
+        assert (tmp_path / "card/edgekit/root.json").read_bytes() == repository.root_bytes()
         now_s = time.time()
         assert not fleet.registry.spend(found.number, found.secret, "home.porch", now_s + 2 * 3600 + 60)
         assert fleet.registry.spend(found.number, found.secret, "home.porch", now_s + 2 * 3600 - 60)
@@ -232,6 +240,7 @@ FIRST_BOOT = ("sh", "/boot/firmware/edgekit/first-boot.sh")
 def test_the_first_boot_makes_a_board_and_may_be_cut_anywhere(made: tuple[Path, Signer], tmp_path: Path) -> None:
     require_boards()
     card, files = card_of_this_machine(made, tmp_path, site="home", id="porch", source="synthetic")
+    files |= {"edgekit/root.json": b"whom to believe"}
     place = tmp_path / "board"
     place.mkdir()
     with ssh_board(place) as world:
@@ -246,6 +255,7 @@ def test_the_first_boot_makes_a_board_and_may_be_cut_anywhere(made: tuple[Path, 
         home = world.root / "opt/edgekit"
         assert os.readlink(home / "current").endswith("toy-1.0.0")
         assert read_device_toml(world.root / "etc/edgekit/device.toml") == dict(card.settings)
+        assert (world.root / "etc/edgekit/updates/root.json").read_bytes() == b"whom to believe"
         asked = boot(world, "/opt/edgekit/venv/bin/edgekit-device", "--version")
         said = subprocess.run(asked, capture_output=True, text=True, check=False)
         assert said.stdout.startswith("edgekit-device "), said.stderr

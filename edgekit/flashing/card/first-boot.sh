@@ -42,6 +42,10 @@ mv -T /opt/edgekit/.new-venv /opt/edgekit/venv
 put "$here/launch" /opt/edgekit/launch 0755
 for key in "$here"/keys/*.pub; do put "$key" "/etc/edgekit/keys/$(basename "$key")" 0644; done
 [ -e /etc/edgekit/device.toml ] || put "$here/device.toml" /etc/edgekit/device.toml 0644
+if [ -e "$here/root.json" ]; then
+  install -d -m 0755 /etc/edgekit/updates
+  [ -e /etc/edgekit/updates/root.json ] || put "$here/root.json" /etc/edgekit/updates/root.json 0644
+fi
 
 if [ ! -e /opt/edgekit/current ]; then
   as_board /opt/edgekit/venv/bin/edgekit-device install "$here/@BUNDLE@" --root /
