@@ -42,13 +42,17 @@ def obey(order: dict[str, str]) -> int:
 
 def main() -> None:
     """Serve orders about bundles and downloads until stdin ends."""
-    import minisign  # Imported at first use otherwise, in each child again.
+    # Imported at first use otherwise, in each child again; the last is what a host's name is looked up with.
+    import encodings.idna
+
+    import minisign
 
     from edgekit_device.ota import errand, metadata
 
     assert minisign
     assert errand
     assert metadata
+    assert encodings.idna
     warm = os.environ.get("WARM")
     serve(obey, json.loads(warm) if warm else None)
 
