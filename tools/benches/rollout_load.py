@@ -164,7 +164,7 @@ class _Counter:
 
             await original(files, scope, receive, counted)
 
-        module.UpdateFiles.__call__ = counting  # type: ignore[method-assign]
+        module.UpdateFiles.__call__ = counting  # type: ignore[method-assign, assignment]
 
 
 def _section(found: dict[str, Any], command: str) -> str:
