@@ -19,6 +19,7 @@ BENCHES = {
     "speed": "tools.benches.speed",
     "spine": "tools.benches.spine",
     "train": "tools.benches.train",
+    "wheels": "tools.benches.wheels",
 }
 
 

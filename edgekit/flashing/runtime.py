@@ -80,6 +80,15 @@ async def build(board: Board, plan: RuntimePlan, system: System) -> None:
     await board.write(f"{plan.folder}/{MARK}", json.dumps(mark, sort_keys=True).encode() + b"\n")
 
 
+async def marked_version(board: Board) -> str:
+    """Version of the environment that is entered, by the mark that was written when it had started; empty without."""
+    data = await board.read(f"{VENV}/{MARK}")
+    try:
+        return str(json.loads(data)["version"]) if data is not None else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 async def held_runtime(board: Board) -> str:
     """The id of the environment that is entered; empty without."""
     entry = await board.entry(VENV)

@@ -73,6 +73,8 @@ async def held_version(board: Board, wish: str) -> str:
     """
     if not await _has_user(board):
         return ""
+    if not wish and (version := await runtime.marked_version(board)):
+        return version
     command = f"{HOME}/{wish or 'venv'}/bin/edgekit-device"
     ran = await board.run([command, "--version"], user=BOARD_USER)
     words = ran.text.split() if ran.status == 0 else []

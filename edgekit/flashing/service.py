@@ -15,9 +15,12 @@ from edgekit.flashing.errors import BoardStartError
 from edgekit.flashing.facts import System
 from edgekit.flashing.ssh import failure
 from edgekit.flashing.steps import Step
+from edgekit_device.status_file import NAME as STATUS
+from edgekit_device.status_file import RUN_DIR, STATE_DIR
 from edgekit_device.units import NAME, init_text, unit_text
 from edgekit_device.verdicts import PENDING, REJECTED
 
+_STATUS_FILES = (f"{RUN_DIR}/{STATUS}", f"{STATE_DIR}/{STATUS}")
 UNIT, INIT = f"/etc/systemd/system/{NAME}", "/etc/init.d/edgekit-device"
 _LOOK_S, _REST, _SYSTEMCTL_S = 1.0, 3.0, 90.0
 _GROUPS = ("video", "render", "plugdev")
@@ -125,6 +128,11 @@ async def unit_steps(board: Board, service: Service) -> list[Step]:
 
 async def status_of(board: Board) -> dict[str, Any]:
     """What the board's service says; empty where there is none yet."""
+    for path in _STATUS_FILES:
+        if await board.entry(path) is not None:
+            break
+    else:
+        return {}  # A slow board is spared the start of a Python that would find nothing.
     ran = await board.run(device_command("status", "--json"), user=BOARD_USER)
     try:
         found = json.loads(ran.text.splitlines()[-1])

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.gates.f1_ten import PADDING_BYTES, RATE_KBIT, ten_boards
+from tools.gates.f1_times import time_flashes, times_table
 from tools.gates.flash_page import put_section
 from tools.results import ROOT, commit, machine, versions
 
@@ -34,7 +35,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cuts", type=int, default=50)
     parser.add_argument("--boards", type=int, default=10)
-    parser.add_argument("--only", choices=("cuts", "refusals", "ten"), help="this part, and no verdict")
+    parser.add_argument("--only", choices=("cuts", "refusals", "times", "ten"), help="this part, and no verdict")
     parser.add_argument("--fresh", action="store_true", help="forget what a run before found")
     args = parser.parse_args(arguments)
     if os.geteuid():
@@ -47,6 +48,8 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
             _refuse_all(_made(place / "refusals"), found)
         if args.only in (None, "cuts"):
             _cut_all(_made(place / "cuts"), args.cuts, found)
+        if args.only in (None, "times") and "times" not in found.parts:
+            found.keep("times", time_flashes(_made(place / "times")))
         if args.only in (None, "ten") and "ten" not in found.parts:
             found.keep("ten", ten_boards(_made(place / "ten"), args.boards))
     if args.only:
@@ -60,7 +63,7 @@ class _Found:
     """What was found so far, on disk after each step.
 
     Attributes:
-        parts: `cuts`, `refusals`, `ten`, and the `commits` at which they were found.
+        parts: `cuts`, `refusals`, `times`, `ten`, and the `commits` at which they were found.
     """
 
     def __init__(self, *, fresh: bool) -> None:
@@ -230,6 +233,7 @@ def _verdict(parts: dict[str, Any], wanted: int) -> dict[str, Any]:
         "## The link is cut": _cut_table(cuts, half, unnamed),
         "## Boards that cannot be flashed": _refusal_table(refusals),
         "## Ten boards, each behind a link of its own": _ten_words(ten, ratio),
+        "## Times": times_table(parts["times"]),
     }
     for heading, lines in tables.items():
         put_section(heading, [*head, *lines])
