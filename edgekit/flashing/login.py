@@ -192,6 +192,10 @@ class _Gate:
                 f"its host key is not the one pinned for {self.where}: another machine, or somebody in between",
                 f"if it was installed anew: ssh-keygen -R '{self.where}' -f {self.keys.path}",
             )
+        if isinstance(cause, asyncssh.HostKeyNotVerifiable) and not self.shown:
+            # A machine that is only jumped over is no board: who pins it is the user's own ssh.
+            problem = f"its ProxyJump leads over a machine whose host key is not known ({cause})"
+            return LoginError(name, problem, "ssh THAT_MACHINE   # once; it then stands in ~/.ssh/known_hosts")
         if isinstance(cause, asyncssh.PermissionDenied):
             remedy = f"ssh-copy-id {_words(self.target, self.user)}"
             if self.nobody:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from edgekit.cli import main
 from edgekit.errors import TargetError
 from edgekit.flashing import flash, parse_target
 from edgekit.flashing.steps import keys_to_drop
@@ -22,6 +24,7 @@ from edgekit_device.contract.errors import (
 )
 from edgekit_device.settings import load_settings
 from tests.worlds.bundles import Signer
+from tests.worlds.services import free_port
 from tests.worlds.trial_board import Recipe, bad_recipes, bundle_of
 
 SETTINGS = {"site": "home", "id": "porch", "broker": "mqtt://127.0.0.1:1883", "interval_s": 1.0}
@@ -192,3 +195,25 @@ def test_a_bundle_that_does_not_reproduce_its_golden_photos_is_refused_before_an
     assert not board.exists()
     done = flash(paths["1.0.0"], f"dir:{board}", settings=SETTINGS, public_key=signer.public)
     assert done.changes[0] == "prove the golden photos of toy-1.0.0 in a child"
+
+
+def test_the_table_names_each_board_and_the_exit_code_is_that_of_the_worst(
+    signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, gone = signer.bundle(tmp_path), f"ssh://pi@127.0.0.1:{free_port()}"
+    words = ["flash", str(bundle), f"dir:{tmp_path}/a", gone, f"dir:{tmp_path}/b", "--pubkey", str(signer.public)]
+    words += ["--no-enroll"]
+    assert main(words) == 1
+    said = capsys.readouterr()
+    table = said.out.splitlines()[-4:]
+    assert [row.split()[0] for row in table] == ["board", f"dir:{tmp_path}/a", gone, f"dir:{tmp_path}/b"]
+    assert "runs toy-1.0.0" in table[1] and "FAILED: UnreachableError" in table[2] and "runs toy-1.0.0" in table[3]
+    assert gone in said.err and "next: edgekit" not in said.out
+    assert main([*words, "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)["targets"]
+    assert [(row["target"], row.get("error")) for row in rows] == [
+        (f"dir:{tmp_path}/a", None),
+        (gone, "UnreachableError"),
+        (f"dir:{tmp_path}/b", None),
+    ]
+    assert main([*words[:3], *words[5:]]) == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from edgekit.flashing.hostkeys import HostKeys, host_name
 from edgekit.flashing.login import Secrets
 from edgekit.flashing.ssh import SshBoard, open_board
 from edgekit.flashing.targets import SshTarget, parse_target
+from tests.worlds.boards import eventually
 from tests.worlds.services import free_port
 from tests.worlds.ssh_boards import Flaws, SshWorld, require_boards, ssh_board
 
@@ -43,18 +46,20 @@ def visit(
     user: str = "pi",
     answers: tuple[str, ...] = (),
     with_key: bool = True,
+    config: str = "",
+    url: str = "",
 ) -> object:
     """Log in, do something, log out."""
-    config = keys.with_name("ssh_config")
+    path = keys.with_name("ssh_config")
     identity = f"IdentityFile {world.key}\n" if with_key else "IdentityFile none\nIdentityAgent none\n"
-    config.write_text(identity)
+    path.write_text(config or identity)
     left = list(answers)
     secrets = Secrets(lambda question: left.pop(0) if left else None)
 
     async def main() -> object:
-        target = parse_target(world.url(user))
+        target = parse_target(url or world.url(user))
         assert isinstance(target, SshTarget)
-        board = await open_board(target, HostKeys(keys), secrets, config=str(config))
+        board = await open_board(target, HostKeys(keys), secrets, config=str(path))
         try:
             return await do(board)
         finally:
@@ -70,6 +75,44 @@ async def who(board: SshBoard) -> str:
 def test_a_key_lets_us_in_and_sudo_makes_us_root(world: SshWorld, tmp_path: Path) -> None:
     assert visit(world, tmp_path / "known", who) == "0"
     assert visit(world, tmp_path / "known", who, user="root") == "0"
+
+
+def test_an_agent_lets_us_in(world: SshWorld, tmp_path: Path) -> None:
+    socket = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
+    try:
+        assert eventually(socket.exists)
+        environment = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
+        subprocess.run(["ssh-add", "-q", str(world.key)], env=environment, check=True)
+        assert visit(world, tmp_path / "known", who, config=f"IdentityFile none\nIdentityAgent {socket}\n") == "0"
+    finally:
+        agent.terminate()
+        agent.wait(20)
+
+
+def test_names_users_ports_and_jumps_of_ssh_config_are_honoured(world: SshWorld, tmp_path: Path) -> None:
+    words = f"""Host shed
+  HostName 127.0.0.1
+  Port {world.port}
+  User pi
+  IdentityFile {world.key}
+  ProxyJump gate
+Host gate
+  HostName 127.0.0.1
+  Port {world.port}
+  User root
+  IdentityFile {world.key}
+"""
+    with pytest.raises(LoginError, match=r"ProxyJump.*not known"):
+        visit(world, tmp_path / "known", who, config=words, url="ssh://shed")
+    own, shown = tmp_path / "own", (world.root / "etc/ssh/host_key.pub").read_text()
+    own.write_text(f"[127.0.0.1]:{world.port} {shown}")
+    words += f"  UserKnownHostsFile {own}\n"
+    before = (world.place / "sshd.log").read_text("utf-8", "replace").count("Accepted publickey")
+    assert visit(world, tmp_path / "known", who, config=words, url="ssh://shed") == "0"
+    log = (world.place / "sshd.log").read_text("utf-8", "replace")
+    # Once as root, to jump, and once as pi.
+    assert log.count("Accepted publickey") == before + 2 and "Accepted publickey for root" in log
 
 
 def test_the_host_key_is_pinned_at_first_use_and_another_one_is_refused(world: SshWorld, tmp_path: Path) -> None:

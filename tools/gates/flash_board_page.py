@@ -51,7 +51,7 @@ def _tables(found: dict[str, Any]) -> list[str]:
         lines.append(f"| {name} | {cells} |")
     if "removed" in found:
         left = ", ".join(found["removed"]["left"]) or "nothing of ours"
-        lines += ["", f"`--remove`, before lite0, took {found['removed']['seconds']:.0f} s and left {left}."]
+        lines += ["", f"`--remove`, last, took {found['removed']['seconds']:.0f} s and left {left}."]
     lines += ["", "| the plug was pulled while | times | old after it | new after it |", "|---|---|---|---|"]
     times: Counter[str] = Counter()
     old: Counter[str] = Counter()
