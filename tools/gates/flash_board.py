@@ -1,10 +1,10 @@
 """F-BOARD: an emulated arm64 board is flashed, says its FPS over MQTT, and survives 50 pulls of its plug.
 
 In this order: a toy, whose flashes are short; the pulls; a newer toy, whole; lite0, as the first release of a board;
-last everything is taken away. A pull kills every process of the board at a random moment of a flash of a new version; then
-the disk is read from here: the current release must be the old one or the new one, signed and whole. After every tenth
-pull the board's service is started, and its FPS awaited from outside. Lite0 is not flashed over another release: the
-board's own trial gives a proof 20 s, and the emulation alone takes them.
+last everything is taken away. A pull kills every process of the board at a random moment of a flash of a new version;
+then the disk is read from here: the current release must be the old one or the new one, signed and whole. After every
+tenth pull the board's service is started, and its FPS awaited from outside. Lite0 is not flashed over another release:
+the board's own trial gives a proof 20 s, and the emulation alone takes them.
 
 What was found is kept in build/flash-board/found.json; a run that was stopped goes on there. First, once:
 `edgekit wheels fetch --python 3.11 --machine aarch64 -o build/flash-board/wheels`. Needs root, and:
