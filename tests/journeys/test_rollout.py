@@ -85,7 +85,7 @@ def wait(true: Callable[[], bool], words: Callable[[], str]) -> None:
     until = time.monotonic() + LIMIT_S
     while not true():
         assert time.monotonic() < until, words()
-        time.sleep(1.0)
+        time.sleep(3.0)  # Each look is a program that starts.
 
 
 @pytest.fixture
