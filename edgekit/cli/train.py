@@ -32,7 +32,9 @@ def train(
     view: Annotated[str, typer.Option(help="square (the middle), center, or whole (squashed).")] = "square",
     augment: Annotated[str, typer.Option(help="photo, no-mirror, any-way-up, inspection or none.")] = "photo",
     batch: Annotated[int, typer.Option(help="Pictures a step.")] = 32,
-    rate: Annotated[float, typer.Option(help="Largest step size of fine-tuning.")] = 5e-4,
+    rate: Annotated[
+        float | None, typer.Option(help="Largest step size (default: 1e-4 from trained weights, 5e-4 from random).")
+    ] = None,
     smoothing: Annotated[float, typer.Option(help="Label smoothing.")] = 0.1,
     balanced: Annotated[bool, typer.Option(help="Every class counts the same.")] = True,
     held_out: Annotated[float, typer.Option(help="Share of each class that is judged once, at the end.")] = 0.2,

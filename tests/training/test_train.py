@@ -22,6 +22,7 @@ from edgekit.cli.train import summary
 from edgekit.errors import PreprocessUnknownError, ReplacedFileError, RunExistsError, TrainingError, UsageError
 from edgekit.runs import read_split, read_toml
 from edgekit.training.checkpoint import read_checkpoint
+from edgekit.training_run import Recipe
 from tests.training.conftest import OPTIONS, TINY, Digits
 from tests.worlds.photo_folders import crops_folder, digits_folder
 
@@ -236,6 +237,13 @@ def test_steps_that_only_lead_away_leave_the_model_as_it_began() -> None:
     assert history[0]["monitor_loss_before"] < min(entry["monitor_loss"] for entry in history)
     for variable, before in zip(network.state, learnt, strict=True):
         assert np.array_equal(variable.numpy(), before)
+
+
+def test_trained_weights_are_taught_in_small_steps_unless_somebody_says_otherwise(digits: Digits) -> None:
+    assert Recipe().settled(trained=True).rate == 1e-4
+    assert Recipe().settled(trained=False).rate == 5e-4
+    assert Recipe(rate=0.01).settled(trained=True).rate == 0.01
+    assert read_toml(digits.run.folder / "recipe.toml")["training"]["rate"] == OPTIONS["rate"]
 
 
 def test_a_run_that_has_learnt_nothing_says_so_and_what_to_do(digits: Digits) -> None:
