@@ -59,15 +59,16 @@ def run(arguments: Sequence[str] = ()) -> dict[str, Any]:
     parser.add_argument("--boards", type=int, default=1000)
     parser.add_argument("--megabytes", type=float, default=5.0)
     parser.add_argument("--limit-s", type=float, default=1500.0)
+    parser.add_argument("--interval-s", type=float, default=30.0, help="between two Readings of a board")
     args = parser.parse_args(list(arguments))
-    found = measure(args.boards, int(args.megabytes * 1e6), args.limit_s)
+    found = measure(args.boards, int(args.megabytes * 1e6), args.limit_s, args.interval_s)
     command = " ".join(["python -m tools.benches.rollout_load", *arguments])
     write_section("A rollout under load", _section(found, command))
     print(json.dumps(found, indent=1, sort_keys=True))
     return found
 
 
-def measure(boards: int, size_bytes: int, limit_s: float) -> dict[str, Any]:
+def measure(boards: int, size_bytes: int, limit_s: float, interval_s: float) -> dict[str, Any]:
     """Publish, begin, wait, count."""
     from edgekit.fleet.broker import EmbeddedBroker
     from edgekit.fleet.collector import Collector, CollectorOptions
@@ -100,8 +101,8 @@ def measure(boards: int, size_bytes: int, limit_s: float) -> dict[str, Any]:
         options = replace(DashboardOptions(), updates=folder / "updates")
         shown = stack.enter_context(dashboard(store, listener, options))
         command = [
-            sys.executable, "-m", "edgekit", "fleet", "simulate", "-n", str(boards), "--rate", "0.1", "--calm",
-            "--follow", "--seconds", str(limit_s * 3), "--broker", address.url,
+            sys.executable, "-m", "edgekit", "fleet", "simulate", "-n", str(boards), "--calm",
+            "--rate", f"{1 / interval_s:g}", "--follow", "--seconds", str(limit_s * 3), "--broker", address.url,
             "--repository", f"{shown.origin}/updates/", "--trial", "20", "--wait", "0", "--json",
         ]  # fmt: skip
         swarm = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -129,6 +130,7 @@ def measure(boards: int, size_bytes: int, limit_s: float) -> dict[str, Any]:
     return {
         "boards": boards,
         "bundle_bytes": size,
+        "reading_every_s": interval_s,
         "updated": ended.counts["updated"],
         "state": ended.rollout.state,
         "seconds": round(took_s, 1),
