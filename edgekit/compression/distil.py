@@ -18,7 +18,7 @@ DEFAULTS: dict[str, Value] = {
     "temperature": 4.0,
     "features": 0.0,
     "epochs": 5,
-    "rate": 3e-4,
+    "rate": 1e-4,
     "batch": 32,
     "views": 2,
 }

@@ -22,7 +22,7 @@ _TINY = 1e-7
 # Of every kind of pruning: how the net is taught afterwards.
 TEACHING: dict[str, Value] = {
     "epochs": 5,
-    "rate": 5e-4,
+    "rate": 2e-4,
     "batch": 32,
     "teacher": "self",
     "alpha": 0.5,

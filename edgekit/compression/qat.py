@@ -22,7 +22,7 @@ from edgekit.learning import Objective, Plan, cross_entropy
 SUBJECT = None
 DEFAULTS: dict[str, Value] = {
     "epochs": 2,
-    "rate": 3e-4,
+    "rate": 1e-4,
     "batch": 32,
     # The float model itself: nothing else says so exactly what rounding must not change.
     "teacher": "self",
