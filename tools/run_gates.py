@@ -61,6 +61,7 @@ GATES = {
     "E9": "tools.gates.e9",
     "F1": "tools.gates.f1",
     "F-BOARD": "tools.gates.flash_board",
+    "F-PLUG": "tools.gates.flash_plug",
 }
 STORE = RESULTS / "gates.json"
 

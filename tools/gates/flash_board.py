@@ -6,7 +6,8 @@ then the disk is read from here: the current release must be the old one or the 
 tenth pull the board's service is started, and its FPS awaited from outside. Lite0 is not flashed over another release:
 the board's own trial gives a proof 20 s, and the emulation alone takes them.
 
-What was found is kept in build/flash-board/found.json; a run that was stopped goes on there. First, once:
+What was found is kept in build/flash-board/found.json, and at the end in docs/results/flash_board.json: a run that was
+stopped goes on there, also on another day. First, once:
 `edgekit wheels fetch --python 3.11 --machine aarch64 -o build/flash-board/wheels`. Needs root, and:
 apt install qemu-user-static openssh-server openssh-client iproute2 mosquitto
 """
@@ -20,6 +21,7 @@ import random
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,11 +30,13 @@ from typing import Any
 
 from tools.emulated_board import EmulatedBoard, make_board
 from tools.gates.flash_board_page import write_page
-from tools.results import ROOT, commit
+from tools.results import RESULTS, ROOT, commit
 
-PLACE = ROOT / "build" / "flash-board"
-FOUND = PLACE / "found.json"
+BUILD, FIRST = ROOT / "build", "flash-board"
+WHEELS = BUILD / FIRST / "wheels"
+KEPT = RESULTS / "flash_board.json"
 TOY, NEWER, LITE0 = "toy-1.0.0", "toy-1.1.0", "lite0-1.0.0"
+_PARTS = {"toy": TOY, "pulls": "", "newer": NEWER, "lite0": LITE0, "remove": ""}
 _SITE, _ID = "home", "porch"
 # One thread: to measure how many are right takes minutes under emulation.
 _SETTINGS = {"source": "synthetic:160x120@5", "interval_s": 5.0, "threads": 1, "site": _SITE, "id": _ID}
@@ -47,57 +51,80 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     """Flash a toy, pull the plug `--pulls` times (50), flash lite0, take everything away."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pulls", type=int, default=50)
+    parser.add_argument("--board", type=int, default=1, help="another one, 2 or 3, may pull plugs beside the first")
+    parser.add_argument("--only", choices=_PARTS, help="this part now, and no verdict")
     parser.add_argument("--fresh", action="store_true", help="begin anew")
     args = parser.parse_args(arguments)
     if os.geteuid():
         return {"gate": "F-BOARD", "passed": False, "figure": "not run: needs root", "detail": ""}
+    end = "" if args.board == 1 else f"-{args.board}"
+    place = BUILD / f"{FIRST}{end}"
+    place.mkdir(parents=True, exist_ok=True)
     if args.fresh:
-        FOUND.unlink(missing_ok=True)
-    PLACE.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = json.loads(FOUND.read_text()) if FOUND.exists() else {"pulls": [], "flashes": {}}
-    if len(found["pulls"]) < args.pulls or LITE0 not in found["flashes"]:
-        board = make_board(ROOT / "build" / "emulated-board")
+        (place / "found.json").write_text('{"pulls": [], "flashes": {}}')
+    found = _read(place)
+    if args.only or len(_all_pulls()) < args.pulls or "removed" not in found:
+        board = make_board(BUILD / f"emulated-board{end}")
         if args.fresh:
             board.forget()
-            (PLACE / "known_hosts").unlink(missing_ok=True)  # A board that is made anew has another key.
+            (place / "known_hosts").unlink(missing_ok=True)  # A board that is made anew has another key.
         board.connect()
         try:
             board.power_on()
-            _World(board, found).go(args.pulls)
+            _World(board, found, place).go(args.pulls, args.only)
         finally:
             board.pull_the_plug()
             board.disconnect()
+    if args.only:
+        return {"gate": "F-BOARD", "passed": False, "figure": f"only {args.only}", "detail": ""}
+    found = _read(place) | {"pulls": _all_pulls()}
+    KEPT.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
     return _verdict(found, args.pulls)
+
+
+def _read(place: Path) -> dict[str, Any]:
+    """What a board's earlier runs found; the first one's begin with what the repository keeps."""
+    path = place / "found.json"
+    if not path.exists() and place.name == FIRST:
+        path = KEPT
+    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {"pulls": [], "flashes": {}}
+
+
+def _all_pulls() -> list[dict[str, Any]]:
+    """Of every board that was tried."""
+    return [row for place in sorted({BUILD / FIRST, *BUILD.glob(f"{FIRST}-[0-9]")}) for row in _read(place)["pulls"]]
 
 
 class _World:
     """The board, its fleet, and what was found."""
 
-    def __init__(self, board: EmulatedBoard, found: dict[str, Any]) -> None:
+    def __init__(self, board: EmulatedBoard, found: dict[str, Any], place: Path) -> None:
         from edgekit.trust.keys import load_or_create
 
-        self.board, self.found = board, found
-        self.key = load_or_create(PLACE / "keys")
+        self.board, self.found, self.place = board, found, place
+        self.key = load_or_create(place / "keys")
         found.setdefault("commits", [])
         if commit() not in found["commits"]:
             found["commits"].append(commit())
 
-    def go(self, pulls: int) -> None:
+    def go(self, pulls: int, only: str | None) -> None:
         from tests.worlds.trusted_fleet import trusted_fleet
 
         # A run that goes on founds the fleet anew, for its address may be another one; a flash enrols the board there.
-        shutil.rmtree(PLACE / "fleet", ignore_errors=True)
-        with trusted_fleet(PLACE / "fleet", hosts=(self.board.host,), listen=self.board.host) as fleet:
+        shutil.rmtree(self.place / "fleet", ignore_errors=True)
+        with trusted_fleet(self.place / "fleet", hosts=(self.board.host,), listen=self.board.host) as fleet:
             self.fleet, self.password = fleet, fleet.add_observer()
-            self._whole(TOY)
-            while len(self.found["pulls"]) < pulls:
-                self._pull()
-            self._whole(NEWER)
-            if LITE0 not in self.found["flashes"]:
-                self._forget_releases()
-                self._whole(LITE0)
-            if "removed" not in self.found:
-                self._take_away()
+            for part in [only] if only else _PARTS:
+                if part == "pulls":
+                    while len(_all_pulls()) < pulls:
+                        self._pull()
+                elif part == "remove":
+                    if "removed" not in self.found:
+                        self._take_away()
+                elif _PARTS[part] not in self.found["flashes"]:
+                    if part == "lite0":
+                        self._forget_releases()
+                    self._whole(_PARTS[part])
 
     # -- flashes
 
@@ -105,7 +132,7 @@ class _World:
         """A signed bundle: lite0 as EdgeKit converts it, or the toy of the tests."""
         from tests.worlds.trial_board import Recipe, bundle_of
 
-        path, version = PLACE / f"{name}.edgekit", name.rpartition("-")[2]
+        path, version = self.place / f"{name}.edgekit", name.rpartition("-")[2]
         if path.with_name(path.name + ".minisig").exists():
             return path
         if name.startswith("lite0"):
@@ -117,7 +144,7 @@ class _World:
                 edgekit.convert("efficientnet-lite0", out=model)
             # Two golden photos: each costs seconds under emulation, three times at a start.
             edgekit.bundle(
-                model, out=path, name="lite0", version=version, golden=_few(PLACE / "golden"), sign=self.key.path
+                model, out=path, name="lite0", version=version, golden=_few(self.place / "golden"), sign=self.key.path
             )
             return path
         path.write_bytes(bundle_of(Recipe(), version))
@@ -128,7 +155,7 @@ class _World:
         from edgekit.flashing.flashed import Options
         from edgekit.pipeline import flash
 
-        config = PLACE / "ssh_config"
+        config = self.place / "ssh_config"
         config.write_text(f"Host *\n  IdentityFile {self.board.key}\n  IdentitiesOnly yes\n")
         tell = told or _say
         return flash(
@@ -138,17 +165,15 @@ class _World:
             settings=_SETTINGS if name else None,
             public_key=self.key.public_path,
             on_step=lambda target, words: tell(words),
-            wheels=PLACE / "wheels",
+            wheels=WHEELS,
             fleet=self.fleet.fleet.folder,
             enroll_again=True,
             wait_s=_WAIT_S,
-            options=Options(ssh_config=str(config), known_hosts=PLACE / "known_hosts"),
+            options=Options(ssh_config=str(config), known_hosts=self.place / "known_hosts"),
         )
 
     def _whole(self, name: str) -> None:
         """Flash to the end, hear the FPS from outside, and wait until the board keeps what it tries."""
-        if name in self.found["flashes"]:
-            return
         _say(f"flashing {name}")
         began = time.monotonic()
         (done,) = self._flash(name)
@@ -205,7 +230,7 @@ class _World:
                 come.set()
 
         client = mqtt.Client(CallbackAPIVersion.VERSION2, OBSERVER, protocol=mqtt.MQTTv5)
-        authority = PLACE / "authority.pem"
+        authority = self.place / "authority.pem"
         authority.write_bytes(self.fleet.fleet.authority.certificate)
         client.tls_set_context(ssl.create_default_context(cafile=str(authority)))
         client.username_pw_set(OBSERVER, self.password)
@@ -299,9 +324,9 @@ class _World:
             return f"broken: {type(error).__name__}: {error}"
 
     def _keep(self) -> None:
-        part = FOUND.with_suffix(".part")
+        part = self.place / "found.part"
         part.write_text(json.dumps(self.found, indent=1) + "\n")
-        part.rename(FOUND)
+        part.rename(self.place / "found.json")
 
 
 def _few(folder: Path) -> Path:
@@ -330,3 +355,7 @@ def _verdict(found: dict[str, Any], wanted: int) -> dict[str, Any]:
     detail = write_page(found, figure)
     passed = not bad and len(pulls) >= wanted and kept and found.get("removed", {}).get("left") == []
     return {"gate": "F-BOARD", "passed": passed, "figure": figure, "detail": detail}
+
+
+if __name__ == "__main__":
+    print(run(sys.argv[1:]))
