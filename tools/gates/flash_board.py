@@ -29,13 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from tools.emulated_board import EmulatedBoard, make_board
-from tools.gates.flash_board_page import write_page
+from tools.gates.flash_board_page import FLASHES, LITE0, NEWER, TOY, write_page
 from tools.results import RESULTS, ROOT, commit
 
 BUILD, FIRST = ROOT / "build", "flash-board"
 WHEELS = BUILD / FIRST / "wheels"
 KEPT = RESULTS / "flash_board.json"
-TOY, NEWER, LITE0 = "toy-1.0.0", "toy-1.1.0", "lite0-1.0.0"
 _PARTS = {"toy": TOY, "pulls": "", "newer": NEWER, "lite0": LITE0, "remove": ""}
 _SITE, _ID = "home", "porch"
 # One thread: to measure how many are right takes minutes under emulation.
@@ -351,8 +350,8 @@ def _verdict(found: dict[str, Any], wanted: int) -> dict[str, Any]:
         f"{len(pulls) - old - len(bad)} times the new one, {len(bad)} neither; "
         f"FPS over MQTT from outside: {fps} (emulated)"
     )
-    kept = all(flashes.get(name, {}).get("verdict") == "committed" for name in (TOY, NEWER, LITE0))
-    detail = write_page(found, figure)
+    kept = all(flashes.get(name, {}).get("verdict") == "committed" for name in FLASHES)
+    detail = write_page(found, figure, wanted)
     passed = not bad and len(pulls) >= wanted and kept and found.get("removed", {}).get("left") == []
     return {"gate": "F-BOARD", "passed": passed, "figure": figure, "detail": detail}
 

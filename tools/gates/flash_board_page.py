@@ -10,6 +10,9 @@ from tools.gates.flash_page import put_section
 from tools.results import machine, versions
 
 HEADING = "## Emulated board"
+TOY, NEWER, LITE0 = "toy-1.0.0", "toy-1.1.0", "lite0-1.0.0"
+FLASHES = (TOY, NEWER, LITE0)
+"""What is flashed whole."""
 _ABOUT = """\
 Debian 12 for arm64 under qemu-user as a Cortex-A72, with its own sshd, users and network; **no Raspberry Pi was
 touched, and no time is a Pi's**. Wheels of the lock without an index, and the fleet's own broker over TLS. A pull kills
@@ -23,7 +26,7 @@ _STEPS = {
 }
 
 
-def write_page(found: dict[str, Any], figure: str) -> str:
+def write_page(found: dict[str, Any], figure: str, wanted: int) -> str:
     """Put the section into the page. Returns the tables, for the gate."""
     tables = _tables(found)
     put_section(
@@ -37,11 +40,20 @@ def write_page(found: dict[str, Any], figure: str) -> str:
             *_ABOUT.splitlines(),
             "",
             f"{figure}.",
+            *_short(found, wanted),
             "",
             *tables,
         ],
     )
     return "\n".join(tables)
+
+
+def _short(found: dict[str, Any], wanted: int) -> list[str]:
+    """What is missing for the gate to pass, where something is."""
+    missing = [] if len(found["pulls"]) >= wanted else [f"{wanted - len(found['pulls'])} of {wanted} pulls"]
+    missing += [f"a whole flash of {name}" for name in FLASHES if name not in found["flashes"]]
+    missing += [] if "removed" in found else ["`--remove`"]
+    return ["", f"**Not passed yet.** Missing: {', '.join(missing)}. The next run goes on there."] if missing else []
 
 
 def _tables(found: dict[str, Any]) -> list[str]:
