@@ -178,6 +178,16 @@ class _Counter:
         module.UpdateFiles.__call__ = counting  # type: ignore[method-assign, assignment]
 
 
+def _cut(found: dict[str, Any]) -> str:
+    """What to say of a run that did not come to its end."""
+    if found["state"] == "done":
+        return ""
+    return (
+        f"**It was cut after {found['seconds']:.0f} s, not ended**: {found['updated']} of {found['boards']} boards "
+        f"were judged by then, and the bytes of {found['share_of_least']:.3f} x all of their bundles had been sent.\n\n"
+    )
+
+
 def _section(found: dict[str, Any], command: str) -> str:
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in found.items())
     return (
@@ -185,6 +195,7 @@ def _section(found: dict[str, Any], command: str) -> str:
         "Simulated boards in a process of their own fetch metadata, bundle and signature over HTTP from the "
         "dashboard's repository; collector, SQLite store, engine and dashboard are one process. Bytes are those of "
         "response bodies; the load average is that of the whole machine, which is shared.\n\n"
+        f"{_cut(found)}"
         f"| | |\n|---|---|\n{rows}\n"
     )
 
