@@ -188,6 +188,8 @@ def write_page(work: Path, plan: Plan) -> str:
             f"| {100 * found['balanced']:.1f} % | {lost} | {found['bytes']:,} | {ms.get(row) or 0:.2f} "
             f"| {found['minutes']:.1f} | {found['cpu_minutes']:.1f} |"
         )
+    if missing := [row for row in ROWS if row not in rows]:
+        lines += ["", f"**Not measured yet**: {', '.join(_TITLES[row] for row in missing)}. `--rows {','.join(missing)}`."]
     lines += ["", *_goals(rows), "", *_speed_lines(work)]
     if plan is FULL:
         named = ", ".join(f"{value} % ({name})" for name, value in _PUBLISHED)
