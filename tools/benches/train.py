@@ -168,8 +168,8 @@ def write_page(work: Path, plan: Plan) -> str:
     lines = heading("Training, measured", "make bench ONLY=train", "edgekit", "tensorflow", "keras", "elpv-dataset")
     first = next(iter(rows.values()), {"pictures": {}, "n": 0})
     lines += [
-        f"Pictures: {first['pictures']}; judged on the {first['n']} that were held out, none of which any row learnt "
-        "from, through the board's own preprocessing and interpreter.",
+        f"{first['pictures'].get('train', 0):,} pictures to learn from; judged on {first['n']} held-out ones, which no row "
+        "learnt from, through the board's own preprocessing and interpreter.",
         f"Student {plan.student}, teacher {plan.teacher}; options {json.dumps(plan.options)}; "
         f"distil {plan.distil}; qat {plan.qat}.",
         "",
@@ -189,8 +189,9 @@ def write_page(work: Path, plan: Plan) -> str:
             f"| {found['minutes']:.1f} | {found['cpu_minutes']:.1f} |"
         )
     if missing := [row for row in ROWS if row not in rows]:
-        lines += ["", f"**Not measured yet**: {', '.join(_TITLES[row] for row in missing)}. `--rows {','.join(missing)}`."]
-    lines += ["", *_goals(rows), "", *_speed_lines(work)]
+        titles = "; ".join(_TITLES[row] for row in missing)
+        lines += ["", f"**Not measured yet**: {titles}. `--rows {','.join(missing)}`."]
+    lines += ["", *_goals(rows), *([""] if (speed := _speed_lines(work)) else []), *speed]
     if plan is FULL:
         named = ", ".join(f"{value} % ({name})" for name, value in _PUBLISHED)
         lines += [
