@@ -168,8 +168,8 @@ def write_page(work: Path, plan: Plan) -> str:
     lines = heading("Training, measured", "make bench ONLY=train", "edgekit", "tensorflow", "keras", "elpv-dataset")
     first = next(iter(rows.values()), {"pictures": {}, "n": 0})
     lines += [
-        f"{first['pictures'].get('train', 0):,} pictures to learn from; judged on {first['n']} held-out ones, which no row "
-        "learnt from, through the board's own preprocessing and interpreter.",
+        f"{first['pictures'].get('train', 0):,} pictures to learn from; judged on {first['n']} held-out ones, which no "
+        "row learnt from, through the board's own preprocessing and interpreter.",
         f"Student {plan.student}, teacher {plan.teacher}; options {json.dumps(plan.options)}; "
         f"distil {plan.distil}; qat {plan.qat}.",
         "",
