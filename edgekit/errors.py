@@ -39,7 +39,6 @@ __all__ = [
     "StoreSchemaError",
     "StoreUnavailableError",
     "TargetError",
-    "TargetUnavailableError",
     "TensorMismatchError",
     "TrainingError",
     "UnknownVariantError",
@@ -467,10 +466,6 @@ class TargetError(UsageError):
     def __init__(self, target: str, problem: str) -> None:
         super().__init__(f"target {target!r}: {problem}; name one like ssh://pi@porch or dir:./board")
         self.target, self.problem = target, problem
-
-
-class TargetUnavailableError(TargetError):
-    """A kind of target that this version cannot reach yet."""
 
 
 # fleet

@@ -22,6 +22,9 @@ def sdcard(
     site: Annotated[str, typer.Option(help="The board's site.")] = "home",
     source: Annotated[str | None, typer.Option(help="Where its frames come from (default: auto).")] = None,
     broker: Annotated[str | None, typer.Option(help="mqtt://host:port for the board, instead of your fleet.")] = None,
+    updates_url: Annotated[
+        str | None, typer.Option(help="Where it fetches updates (default: port 8080 of your fleet).")
+    ] = None,
     user: Annotated[str, typer.Option(help="Who may log in, with your SSH key and no password.")] = "pi",
     ssh_key: Annotated[Path | None, typer.Option(help="Another public key than ~/.ssh/id_*.pub.")] = None,
     wifi: Annotated[str | None, typer.Option(help="Name of the Wi-Fi; a cable needs nothing.")] = None,
@@ -44,7 +47,7 @@ def sdcard(
     if (wifi is None) != (wifi_passphrase_file is None):
         raise UsageError("--wifi and --wifi-passphrase-file belong together")
     network = Network(wifi, wifi_passphrase_file, wifi_country) if wifi and wifi_passphrase_file else None
-    settings = {"site": site, "id": device_id, "source": source, "broker": broker}
+    settings = {"site": site, "id": device_id, "source": source, "broker": broker, "updates": updates_url}
     done = make_card(
         bundle,
         system,
