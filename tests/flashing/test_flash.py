@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import re
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -217,3 +224,29 @@ def test_the_table_names_each_board_and_the_exit_code_is_that_of_the_worst(
         (f"dir:{tmp_path}/b", None),
     ]
     assert main([*words[:3], *words[5:]]) == 0
+
+
+@pytest.mark.usefixtures("proved")
+def test_on_a_terminal_each_board_has_a_line_of_its_own_that_fits(tmp_path: Path) -> None:
+    signer, bundle = Signer.make(tmp_path / "keys"), tmp_path / "toy-1.0.0.edgekit"
+    bundle.write_bytes(bundle_of(Recipe(), "1.0.0"))
+    signer.sign(bundle)
+    here, there = os.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    targets = [f"dir:{tmp_path / name}" for name in ("porch", "attic")]
+    command = [sys.executable, "-m", "edgekit", "flash", str(bundle), *targets, "--pubkey", str(signer.public)]
+    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there, env={**os.environ, "TERM": "xterm"}) as run:
+        os.close(there)
+        said = b""
+        # The end of a terminal that nobody holds any more is an error, not an end of file.
+        with contextlib.suppress(OSError):
+            while part := os.read(here, 4096):
+                said += part
+    os.close(here)
+    assert run.returncode == 0, said.decode()
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode()).replace("\r", "\n").split("\n")
+    moving = [line for line in lines if "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in line]
+    for name in ("porch", "attic"):
+        assert any(name in line for line in moving), lines
+        assert sum(line.rstrip().startswith(f"dir:{tmp_path / name}") for line in lines if line not in moving) == 1
+    assert max(len(line.rstrip()) for line in moving) <= 80
