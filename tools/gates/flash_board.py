@@ -115,6 +115,9 @@ class _World:
             self.fleet, self.password = fleet, fleet.add_observer()
             for part in [only] if only else _PARTS:
                 if part == "pulls":
+                    if self.found["pulls"] and len(_all_pulls()) < pulls:
+                        # The fleet is a new one: the board joins it before its FPS is awaited there.
+                        self._flash(self._serves())
                     while len(_all_pulls()) < pulls:
                         self._pull()
                 elif part == "remove":
