@@ -86,16 +86,13 @@ class Recipe:
         if self.rate is not None and not 0 < self.rate < 1:
             raise UsageError(f"--rate {self.rate}: must lie between 0 and 1")
 
-    def settled(self, *, trained: bool) -> Recipe:
-        """The same with the rate stated.
+    def rate_from(self, trained: bool) -> float:
+        """The largest step size, from weights that are trained or random.
 
         With BatchNorm's statistics frozen nothing holds a net that takes large steps: from ImageNet's weights lite0
         learnt 64 photos by heart at 1e-4, and at 1e-3 its loss rose threefold and stayed there.
-
-        Args:
-            trained: Whether the weights that it begins with are.
         """
-        return self if self.rate is not None else replace(self, rate=_CAREFUL_RATE if trained else _RATE)
+        return self.rate or (_CAREFUL_RATE if trained else _RATE)
 
 
 def train(
@@ -140,7 +137,7 @@ def train(
     chosen = _variant(variant)
     own = run_path(str(weights)) / runs.MODEL
     found = find_weights(chosen, own if own.is_file() else weights, classes=1000, seed=how.seed)
-    how = how.settled(trained=found.trained)
+    how = replace(how, rate=how.rate_from(found.trained))
     spec = input_spec(found, how, preprocess)
     gallery = read_gallery(Path(data), progress=progress)
     labels = check_labels(gallery.labels, path=str(data)).names
@@ -252,7 +249,7 @@ def _teach(
     network = KerasNetwork(model, lessons.preprocess, frozen_statistics=found.trained)
     if how.epochs:
         patience = how.patience if len(lessons.monitor) else 0
-        rate = how.settled(trained=found.trained).rate or _RATE
+        rate = how.rate_from(found.trained)
         plan = Plan(how.epochs, rate, how.batch, smoothing=how.smoothing, patience=patience, seed=how.seed)
         loop = Loop(folder / runs.CHECKPOINT, fingerprint, progress)
         history["fine-tune"] = loop(network, lessons, plan, Objective(cross_entropy(how.smoothing)), stage="fine-tune")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ import pytest
 
 from edgekit_device import vision
 from edgekit_device.contract.archive import write_archive
-from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.file_table import table_of
 from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, NAME, Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
 from edgekit_device.infer.golden import Golden
@@ -73,7 +72,7 @@ class Workshop:
     def entries(self, files: Mapping[str, bytes] | None = None, **changes: Any) -> dict[str, bytes]:
         """The zip entries of a bundle whose manifest lists `files` truly."""
         files = dict(self.files if files is None else files)
-        listed = {n: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for n, data in files.items()}
+        listed = table_of(files)
         return {NAME: replace(self.manifest, **{"files": listed, **changes}).to_bytes(), **files}
 
     def sign(self, data: bytes, pair: minisign.KeyPair | None = None, *, prehash: bool = True) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 
 from edgekit_device import vision
-from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.file_table import table_of
 from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
 from edgekit_device.infer.golden import Golden
@@ -66,7 +65,7 @@ def bundle(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> tupl
         GOLDEN_SCORES: Golden(scores, tolerances).to_bytes(),
         **{f"golden/{name}": png(photo) for name, photo in photos.items()},
     }
-    entries = {n: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for n, data in files.items()}
+    entries = table_of(files)
     roles = {"cpu": "model.tflite", "edgetpu": "model_edgetpu.tflite"}
     manifest = Manifest("colours", "1.0.0", entries, roles, spec, 3)
     path = replace(workshop, files=files, manifest=manifest).write(tmp_path_factory.mktemp("b") / "c-1.0.0.edgekit")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from edgekit.bundling.pair import publish
 from edgekit.errors import BundleTooLargeError, BundlingError, UsageError
 from edgekit_device.contract.archive import write_archive
-from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES, FileEntry
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES, table_of
 from edgekit_device.contract.ids import check_bundle_name, check_version
 from edgekit_device.contract.runtime_manifest import DEVICE, INSTALLER, NAME, RuntimeManifest, file_name, wheel_of
 from edgekit_device.runtimes.release import parse_runtime
@@ -103,7 +103,7 @@ def write_runtime(plan: RuntimePlan, out: Path, key: Signer) -> WrittenRuntime:
         python=plan.python,
         machine=plan.machine,
         system_site_packages=plan.system_site_packages,
-        wheels={n: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for n, data in wheels.items()},
+        wheels=table_of(wheels),
         name=check_bundle_name(plan.name),
         launcher=LEAST_LAUNCHER,
         security_epoch=plan.security_epoch,

@@ -21,7 +21,7 @@ from edgekit.errors import BundleTooLargeError
 from edgekit_device.bundle import open_bundle
 from edgekit_device.contract.archive import write_archive
 from edgekit_device.contract.documents import SCHEMA
-from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES, FileEntry
+from edgekit_device.contract.file_table import MAX_BUNDLE_BYTES, table_of
 from edgekit_device.contract.ids import check_bundle_name, check_version
 from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, NAME, Manifest
 
@@ -146,7 +146,7 @@ def write_bundle(
     manifest = Manifest(
         name=plan.name,
         version=plan.version,
-        files={n: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for n, data in files.items()},
+        files=table_of(files),
         models={role: MODEL_FILES[role] for role in models},
         preprocess=fitted,
         classes=cpu.classes,

@@ -17,7 +17,7 @@ from edgekit.flashing.errors import LibraryError
 from edgekit.flashing.facts import System
 from edgekit.flashing.ssh import failure
 from edgekit.flashing.steps import Step
-from edgekit_device.diagnosis.coral import judge_pair
+from edgekit_device.diagnosis.coral import INTERPRETERS, judge_pair
 
 RULE = "/etc/udev/rules.d/60-edgekit-edgetpu.rules"
 # The stick shows one pair of numbers before its firmware is loaded and another after.
@@ -28,7 +28,6 @@ SUBSYSTEM=="apex",MODE="0660",GROUP="plugdev"
 """
 _REMEDY = "bring libedgetpu1-std from https://github.com/feranick/libedgetpu/releases"
 _DPKG_S = 300.0
-_INTERPRETERS = ("ai-edge-litert", "tflite-runtime")
 _MAX_CONTROL_BYTES = 1 << 20
 _AR, _AR_ENTRY = b"!<arch>\n", 60
 
@@ -94,7 +93,7 @@ def pair_warnings(package: Package, versions: Mapping[str, str]) -> list[str]:
     """
     if not versions:
         return []
-    name = next((name for name in _INTERPRETERS if name in versions), "")
+    name = next((name for name in INTERPRETERS if name in versions), "")
     pair = judge_pair(package.version, name, versions.get(name, ""))
     return [] if pair.fits else [pair.words]
 

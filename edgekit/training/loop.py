@@ -46,11 +46,11 @@ class Loop:
         state = [*network.state, *optimizer.variables]
         history: list[dict[str, float]] = []
         best: list[npt.NDArray[Any]] | None = None
-        watched, before = bool(plan.patience and len(lessons.monitor)), None
+        before: float | None = None
         if kept:
             _assign(state, kept.state)
             history, best = kept.history, kept.best
-        elif watched:
+        elif plan.patience and len(lessons.monitor):
             # Where it begins may be the best there is: steps that are too large only lead away from it.
             before, _ = _judge(run, lessons, plan.batch)
             best = [variable.numpy() for variable in network.state]

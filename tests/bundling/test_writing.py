@@ -37,7 +37,7 @@ from edgekit_device.contract.errors import (
     ShapeError,
     UsageError,
 )
-from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.file_table import FileEntry, table_of
 from edgekit_device.contract.manifest import NAME, Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
 from edgekit_device.infer.flatbuffer import read_model
@@ -243,7 +243,7 @@ def test_a_resigned_bundle_with_another_trainings_model_fails_on_the_board(
     bundle, _ = open_bundle(source.path, [key.public_path])
     model = surgery.other_weights(seed)
     files = {**bundle.files, "model.tflite": model}
-    listed = {name: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
+    listed = table_of(files)
     manifest = {**json.loads(bundle.manifest.to_bytes()), "files": {n: vars(entry) for n, entry in listed.items()}}
     data = write_archive({NAME: json.dumps(manifest).encode(), **files})
     publish(tmp_path / "toy.edgekit", data, key.sign(data, "edgekit toy-1.0.0"))

@@ -240,9 +240,9 @@ def test_steps_that_only_lead_away_leave_the_model_as_it_began() -> None:
 
 
 def test_trained_weights_are_taught_in_small_steps_unless_somebody_says_otherwise(digits: Digits) -> None:
-    assert Recipe().settled(trained=True).rate == 1e-4
-    assert Recipe().settled(trained=False).rate == 5e-4
-    assert Recipe(rate=0.01).settled(trained=True).rate == 0.01
+    assert Recipe().rate_from(trained=True) == 1e-4
+    assert Recipe().rate_from(trained=False) == 5e-4
+    assert Recipe(rate=0.01).rate_from(trained=True) == 0.01
     assert read_toml(digits.run.folder / "recipe.toml")["training"]["rate"] == OPTIONS["rate"]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import minisign
 
 from edgekit_device.contract.archive import write_archive
-from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.file_table import table_of
 from edgekit_device.contract.manifest import LABELS, NAME, Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
 
@@ -53,7 +52,7 @@ def bundle_bytes(
     manifest = Manifest(
         name=name,
         version=version,
-        files={key: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for key, data in files.items()},
+        files=table_of(files),
         models={"cpu": "model.tflite"},
         preprocess=efficientnet_lite(224),
         classes=2,

@@ -13,7 +13,7 @@ import cv2
 from edgekit_device import vision
 from edgekit_device.bundle import Bundle
 from edgekit_device.contract.archive import write_archive
-from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.file_table import table_of
 from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, NAME, Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
 from edgekit_device.infer.golden import Golden
@@ -69,7 +69,7 @@ def _bend(draw: random.Random, changed: bytearray) -> None:
 def signed_with(bundle: Bundle, model: bytes) -> tuple[Bundle, bytes]:
     """The same bundle with another model, listed truly."""
     files = {**bundle.files, bundle.manifest.models["cpu"]: model}
-    listed = {n: FileEntry(len(d), hashlib.sha256(d).hexdigest()) for n, d in files.items()}
+    listed = table_of(files)
     manifest = replace(bundle.manifest, files=listed)
     data = write_archive({**files, NAME: manifest.to_bytes()})
     return Bundle(manifest, files, hashlib.sha256(data).hexdigest(), bundle.key_id), data
@@ -91,7 +91,7 @@ def seed_bundle(name: str, model: bytes) -> bytes:
         GOLDEN_SCORES: Golden(scores, {"xnnpack": 2 / 256, "builtin": 16 / 256}).to_bytes(),
         f"golden/{photo_name}": cv2.imencode(".png", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))[1].tobytes(),
     }
-    listed = {n: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for n, data in files.items()}
+    listed = table_of(files)
     manifest = Manifest(name, "1.0.0", listed, {"cpu": "model.tflite"}, spec, engine.classes)
     return write_archive({NAME: manifest.to_bytes(), **files})
 

@@ -20,7 +20,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from edgekit_device.contract.archive import write_archive
-from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.file_table import FileEntry, table_of
 from edgekit_device.contract.runtime_manifest import NAME, RuntimeManifest
 from tests.worlds.bundles import Signer
 
@@ -122,7 +122,7 @@ class Release:
     def write(self, folder: Path, signer: Signer) -> Path:
         """Write and sign it."""
         parts = self.parts()
-        listed = {n: FileEntry(len(d), hashlib.sha256(d).hexdigest()) for n, d in parts.items()}
+        listed = table_of(parts)
         listed |= {name: FileEntry(listed[name].bytes, digest) for name, digest in self.hashes.items()}
         manifest = RuntimeManifest(
             version=self.version, python=self.python, machine=self.machine, wheels=listed,

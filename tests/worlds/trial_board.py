@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -25,7 +24,7 @@ import numpy as np
 from edgekit_device import slots, vision
 from edgekit_device.bundle import open_bundle
 from edgekit_device.contract.archive import write_archive
-from edgekit_device.contract.file_table import FileEntry
+from edgekit_device.contract.file_table import table_of
 from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, NAME, Manifest
 from edgekit_device.contract.preprocess import efficientnet_lite
 from edgekit_device.infer.golden import Golden
@@ -130,7 +129,7 @@ def bundle_of(recipe: Recipe, version: str) -> bytes:
             for name, photo in photos().items()
         },
     }
-    listed = {n: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for n, data in files.items()}
+    listed = table_of(files)
     spec = replace(spec, height=recipe.side, width=recipe.side)
     manifest = Manifest("toy", version, listed, {"cpu": "model.tflite"}, spec, len(recipe.labels))
     return write_archive({NAME: manifest.to_bytes(), **files})

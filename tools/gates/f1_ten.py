@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import time
@@ -74,7 +73,7 @@ def ten_boards(place: Path, count: int) -> dict[str, Any]:
 def _padded(version: str) -> bytes:
     """A toy whose bundle is as large as a small network's: the link decides, not the processor."""
     from edgekit_device.contract.archive import read_archive, write_archive
-    from edgekit_device.contract.file_table import FileEntry
+    from edgekit_device.contract.file_table import table_of
     from edgekit_device.contract.manifest import NAME, Manifest
     from tests.worlds.trial_board import Recipe, bundle_of
 
@@ -83,7 +82,7 @@ def _padded(version: str) -> bytes:
     }
     manifest = Manifest.from_bytes(entries.pop(NAME))
     entries["spare.tflite"] = os.urandom(PADDING_BYTES)
-    files = {name: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in entries.items()}
+    files = table_of(entries)
     manifest = replace(manifest, files=files, models={**manifest.models, "spare": "spare.tflite"})
     return write_archive({NAME: manifest.to_bytes(), **entries})
 

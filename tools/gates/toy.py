@@ -15,7 +15,6 @@ def toy_bundle(folder: Path) -> tuple[Path, Path]:
     Returns:
         (bundle, public key).
     """
-    import hashlib
     import sys
 
     sys.path.insert(0, str(ROOT / "device" / "tests"))
@@ -24,7 +23,7 @@ def toy_bundle(folder: Path) -> tuple[Path, Path]:
 
     from edgekit_device import vision
     from edgekit_device.contract.archive import write_archive
-    from edgekit_device.contract.file_table import FileEntry
+    from edgekit_device.contract.file_table import table_of
     from edgekit_device.contract.manifest import GOLDEN_SCORES, LABELS, NAME, Manifest
     from edgekit_device.contract.preprocess import efficientnet_lite
     from edgekit_device.infer.golden import Golden
@@ -41,7 +40,7 @@ def toy_bundle(folder: Path) -> tuple[Path, Path]:
         GOLDEN_SCORES: Golden(scores, {"xnnpack": 2 / 256, "builtin": 16 / 256}).to_bytes(),
         **{f"golden/{name}": conftest.png(photo) for name, photo in photos.items()},
     }
-    entries = {n: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for n, data in files.items()}
+    entries = table_of(files)
     manifest = Manifest("toy", "1.0.0", entries, {"cpu": "model.tflite"}, spec, engine.classes)
     data = write_archive({NAME: manifest.to_bytes(), **files})
     pair = minisign.KeyPair.generate()

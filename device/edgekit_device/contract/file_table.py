@@ -61,6 +61,11 @@ def read_entry(document: str, table: str, file: str, entry: object) -> FileEntry
     return FileEntry(inner.integer("bytes", high=MAX_BUNDLE_BYTES), digest)
 
 
+def table_of(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
+    """The table of some files, by name."""
+    return {name: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
+
+
 def table_json(table: Mapping[str, FileEntry]) -> dict[str, Any]:
     """The table as it is signed."""
     return {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in table.items()}

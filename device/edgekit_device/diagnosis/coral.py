@@ -17,7 +17,7 @@ from edgekit_device.diagnosis.finding import FAIL, OK, WARN, Finding
 _LIBRARY_DIRS = ("usr/lib", "usr/local/lib", "lib", "opt/edgekit/lib")
 _CORAL_USB = {("1a6e", "089a"), ("18d1", "9302")}  # Before its firmware is loaded, and after.
 _DPKG, _MAX_DPKG_BYTES = "var/lib/dpkg/status", 32 << 20
-_INTERPRETERS = ("ai-edge-litert", "tflite-runtime")
+INTERPRETERS = ("ai-edge-litert", "tflite-runtime")
 _GOOGLES, _BROKEN_FROM = (2, 5), (2, 12)
 _REMEDY = "edgekit flash BUNDLE TARGET --libedgetpu FILE.deb"
 _FORK = "# from github.com/feranick/libedgetpu/releases"
@@ -101,7 +101,7 @@ def installed_build(root: Path = Path("/")) -> str:
 
 
 def _interpreter() -> tuple[str, str]:
-    for name in _INTERPRETERS:
+    for name in INTERPRETERS:
         try:
             return name, version(name)
         except PackageNotFoundError:
