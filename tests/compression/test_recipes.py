@@ -47,6 +47,25 @@ def test_a_recipe_file_says_what_the_options_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "option"),
+    [
+        ('name = "qat"\nteacher = "runs/t"\nalpha = 0.7', "qat=teacher=runs/t,alpha=0.7"),
+        ('name = "prune"\nkind = "structured"\nmacs = 0.5\nteacher = "none"', "prune=structured:macs=0.5,teacher=none"),
+        (
+            'name = "prune"\nkind = "weights"\nsparsity = 0.5\nteacher = "runs/t"',
+            "prune=weights:sparsity=0.5,teacher=runs/t",
+        ),
+        ('name = "cluster"\nvalues = 16', "cluster=values=16"),
+    ],
+)
+def test_what_is_a_subject_in_one_pass_is_an_argument_in_another(tmp_path: Path, lines: str, option: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f"[[pass]]\n{lines}\n")
+    (step,) = read_pass_list(path).steps
+    assert step == parse_step(option)
+
+
+@pytest.mark.parametrize(
     ("text", "line", "message"),
     [
         ('[[pass]]\nname = "qat"\n\n[[pass]]\nname = "qat"\nepoch = 2\n', 6, "did you mean 'epochs'"),
