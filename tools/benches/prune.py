@@ -75,9 +75,9 @@ class Plan:
 FULL = Plan(
     "by=taylor,round=8,floor=0.4,steps=2,pictures=512,rate=0.0002,batch=16",
     "scope=global,rate=0.0002,batch=16",
-    {"structured-75": 8, "structured-50": 10, "structured-25": 14, "random-50": 10, "weight": 6},
+    {"structured-75": 4, "structured-50": 6, "structured-25": 8, "random-50": 6, "weight": 3},
     "alpha=0.7,temperature=3,views=2",
-    "epochs=2,rate=0.00005,batch=16",
+    "epochs=1,rate=0.00005,batch=16",
     # Half of lite0's multiply-adds at two classes: 191 of 384 million.
     {"width": 0.625, "depth": 1.0, "resolution": 224},
 )
