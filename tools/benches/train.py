@@ -132,7 +132,7 @@ def measure(row: str, work: Path, data: Path, plan: Plan) -> None:
     else:
         source, step = passes[row]
         made = compress(source, data=data, passes=[step], out=work / row, progress=progress)
-    # Of all threads: on a shared machine minutes on the wall say little. A resumed row counts its last leg.
+    # Of all threads: on a shared machine minutes on the wall say little.
     spent = time.process_time() - began
     scheme = "float32" if row in ("float", "teacher") else "int8"
     model = work / f"{row}.tflite"
@@ -140,7 +140,8 @@ def measure(row: str, work: Path, data: Path, plan: Plan) -> None:
     against = work / ("teacher.tflite" if row == "teacher" else "float.tflite")
     processes = None if plan is FULL else 1
     judged = evaluate(model, made.folder, against=None if against == model else against, processes=processes)
-    seconds = 0.0 if row == "ptq" else max(float(made.facts["seconds"]), _taught_s(made.folder))
+    leg = 0.0 if row == "ptq" else float(made.facts["seconds"])
+    seconds = 0.0 if row == "ptq" else max(leg, _taught_s(made.folder))
     # The goal is about these two: the same pictures, judged by both.
     rounded = work / "ptq.tflite"
     beside = evaluate(model, made.folder, against=rounded).drop if row == "qat" and rounded.is_file() else None
@@ -150,7 +151,8 @@ def measure(row: str, work: Path, data: Path, plan: Plan) -> None:
         "n": judged.n,
         "bytes": model.stat().st_size,
         "minutes": seconds / 60,
-        "cpu_minutes": 0.0 if row == "ptq" else spent / 60,
+        # Of all legs nobody has counted it.
+        "cpu_minutes": 0.0 if row == "ptq" else spent / 60 if seconds < 1.05 * leg else None,
         "drop": asdict(judged.drop) if judged.drop else None,
         "below_ptq": asdict(beside) if beside else None,
         "balanced": statistics.fmean(c.top1 for c in judged.per_class),
@@ -189,14 +191,14 @@ def write_page(work: Path, plan: Plan) -> str:
     ]
     for row, found in rows.items():
         low, high = found["top1_interval"]
-        drop = found["drop"]
+        drop, spent = found["drop"], found["cpu_minutes"]
         lost = "" if not drop else "{observed:.2f} ({lower:.2f} to {upper:.2f})".format(
             **{key: 100 * float(drop[key]) for key in ("observed", "lower", "upper")}
         )  # fmt: skip
         lines.append(
             f"| {_TITLES[row]} | {100 * found['top1']:.2f} % ({100 * low:.1f} to {100 * high:.1f}) "
             f"| {100 * found['balanced']:.1f} % | {lost} | {found['bytes']:,} | {ms.get(row) or 0:.2f} "
-            f"| {found['minutes']:.1f} | {found['cpu_minutes']:.1f} |"
+            f"| {found['minutes']:.1f} | {'cut short' if spent is None else f'{spent:.1f}'} |"
         )
     if missing := [row for row in ROWS if row not in rows]:
         titles = "; ".join(_TITLES[row] for row in missing)
