@@ -90,7 +90,12 @@ def _wanted(tests: str, done: dict[str, Any], *, again: bool) -> list[str]:
     """Files of tests that have no result yet, or had a failure."""
     files = sorted((ROOT / "device" / "tests").glob("test_*.py"))
     names = [path.stem.removeprefix("test_") for path in files] if tests == "all" else tests.split(",")
-    return [name for name in names if name not in done or (again and done[name]["names"])]
+    return [name for name in names if name not in done or (again and _failed(done[name]))]
+
+
+def _failed(file: dict[str, Any]) -> int:
+    """How many tests of a file did not pass; 1 where it was not done in time."""
+    return sum(file.get(word, 0) for word in ("failed", "error", "errors")) or len(file["names"])
 
 
 def _share() -> Path:
@@ -103,8 +108,9 @@ def _share() -> Path:
     subprocess.run(pip, check=True)
     shutil.copytree(ROOT / "device" / "tests", share / "tests" / "device" / "tests")
     shutil.copy(ROOT / "pyproject.toml", share / "tests")
-    # The golden documents that both sides read.
-    shutil.copytree(ROOT / "tests" / "contract" / "golden", share / "tests" / "tests" / "contract" / "golden")
+    # What the tests read besides: the golden documents of both sides, and the guide's examples.
+    for part in ("tests/contract/golden", "docs/guide/examples"):
+        shutil.copytree(ROOT / part, share / "tests" / part)
     shutil.copy(Path(__file__).with_name("arm64_inside.py"), share)
     bundle, public = lite0_bundle(ROOT / "build" / "bench")
     for path in (bundle, bundle.with_name(bundle.name + ".minisig"), public):
@@ -202,7 +208,7 @@ class World:
 
     def test_file(self, name: str) -> dict[str, Any]:
         """One file of the device package's own tests, as Cortex-A72."""
-        script = f'cd /share/tests && exec {self.python} -m pytest -p no:cacheprovider --tb=short -rs "$@"'
+        script = f'cd /share/tests && exec {self.python} -m pytest -p no:cacheprovider --tb=short -rfEs "$@"'
         log = PLACE / "logs" / f"{self.root.name}-{self.kind}-{name}.log"
         log.parent.mkdir(exist_ok=True)
         try:
