@@ -283,8 +283,9 @@ def test_the_kernel_s_file_wins_and_the_tool_is_not_asked_for_it(tmp_path: Path)
     write(tmp_path, "sys/devices/platform/soc/soc:firmware/get_throttled", "1\n")
     with sampling(tmp_path, tool(tmp_path, f"echo $1 >> {tmp_path}/asked; exit 1"), tools_s=0.1) as sampler:
         assert eventually(lambda: sampler.snapshot()["throttled_now"] == ("undervoltage",))
-        (tmp_path / "asked").unlink(missing_ok=True)
-        assert eventually(lambda: (tmp_path / "asked").exists())
+        for _ in range(2):  # A question asked before the file was read may be answered late.
+            (tmp_path / "asked").unlink(missing_ok=True)
+            assert eventually(lambda: (tmp_path / "asked").exists())
         assert "get_throttled" not in (tmp_path / "asked").read_text()
 
 

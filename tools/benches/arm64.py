@@ -35,7 +35,7 @@ _FRAMES = (1, 21)
 # Of one file of tests; emulated, and on a machine that has other things to do.
 _TEST_LIMIT_S = 1500
 # What the tests use besides the package, as far as it has wheels for arm64.
-_FOR_TESTS = ("pytest", "hypothesis", "gpiozero", "iotcore")
+_FOR_TESTS = ("pytest", "hypothesis", "gpiozero", "iotcore", "jinja2")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -108,8 +108,8 @@ def _share() -> Path:
     subprocess.run(pip, check=True)
     shutil.copytree(ROOT / "device" / "tests", share / "tests" / "device" / "tests")
     shutil.copy(ROOT / "pyproject.toml", share / "tests")
-    # What the tests read besides: the golden documents of both sides, and the guide's examples.
-    for part in ("tests/contract/golden", "docs/guide/examples"):
+    # What the tests use besides: the golden documents of both sides, their stand-ins, and the guide's examples.
+    for part in ("tests/contract/golden", "tests/worlds", "docs/guide/examples"):
         shutil.copytree(ROOT / part, share / "tests" / part)
     shutil.copy(Path(__file__).with_name("arm64_inside.py"), share)
     bundle, public = lite0_bundle(ROOT / "build" / "bench")
