@@ -221,7 +221,7 @@ class World:
         counts = {
             word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", done.stdout)
         }
-        return {**counts, "names": re.findall(r"^(?:FAILED|ERROR) (?:.*/)?(\S+)", done.stdout, re.M)}
+        return {**counts, "names": re.findall(r"^(?:FAILED|ERROR) \S*/(.+?)(?: - .*)?$", done.stdout, re.M)}
 
 
 def _count(world: World) -> dict[str, dict[str, float]]:
@@ -327,5 +327,6 @@ _NOTES = (
     "  package pins neither, so that picamera2 keeps the numpy that it was built with.",
     "- The interpreter reads the processor's topology from /sys: with another architecture's in sight it crashes, with",
     "  none it switches XNNPACK off without a word. The root shows four cores, and every row tells XNNPACK's own line.",
-    "- Tests with a deadline of milliseconds or of two seconds may miss it under emulation; build/arm64/logs says so.",
+    "- What fails in the table has a deadline of one to six seconds, within which an emulated process has not begun: faults",
+    "  of a camera at fixed seconds, a self-test that may take so long and no longer. build/arm64/logs has their words.",
 )
