@@ -327,6 +327,7 @@ _NOTES = (
     "  package pins neither, so that picamera2 keeps the numpy that it was built with.",
     "- The interpreter reads the processor's topology from /sys: with another architecture's in sight it crashes, with",
     "  none it switches XNNPACK off without a word. The root shows four cores, and every row tells XNNPACK's own line.",
-    "- What fails in the table has a deadline of one to six seconds, within which an emulated process has not begun: faults",
-    "  of a camera at fixed seconds, a self-test that may take so long and no longer. build/arm64/logs has their words.",
+    "- What fails in the table has a deadline of one to six seconds, within which an emulated process has not begun",
+    "  (faults of a camera at fixed seconds), or needs a limit of memory that qemu does not pass on.",
+    "  build/arm64/logs has the words of each.",
 )
