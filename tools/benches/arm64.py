@@ -298,7 +298,13 @@ def _tests(found: dict[str, Any] | None) -> str:
     sums = {word: sum(file.get(word, 0) for file in found.values()) for word in words}
     counts = ", ".join(f"{count} {word}" for word, count in sums.items() if count)
     names = [name for file in found.values() for name in file["names"]]
-    return f"{len(found)} files: {counts}{'; failed: ' + ', '.join(names) if names else ''}"
+    # A result that an earlier form of this bench kept has the number alone.
+    names += [
+        f"test_{name}.py ({_failed(file)})" for name, file in found.items() if _failed(file) and not file["names"]
+    ]
+    left = ", ".join(f"test_{name}.py" for name in _wanted("all", found, again=False))
+    failed = f"; failed: {', '.join(names)}" if names else ""
+    return f"{len(found)} files: {counts}{failed}{f'; not run yet: {left}' if left else ''}"
 
 
 def _counts(found: dict[str, dict[str, float]]) -> list[str]:
