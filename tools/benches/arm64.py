@@ -333,7 +333,8 @@ _NOTES = (
     "  package pins neither, so that picamera2 keeps the numpy that it was built with.",
     "- The interpreter reads the processor's topology from /sys: with another architecture's in sight it crashes, with",
     "  none it switches XNNPACK off without a word. The root shows four cores, and every row tells XNNPACK's own line.",
-    "- What fails in the table has a deadline of one to six seconds, within which an emulated process has not begun",
-    "  (faults of a camera at fixed seconds), or needs a limit of memory that qemu does not pass on.",
-    "  build/arm64/logs has the words of each.",
+    "- Of what fails in the table, faults of a camera at fixed seconds, doctor's interpreters and the run that is",
+    "  never ready have a deadline of one to six seconds, within which an emulated process has not begun; the",
+    "  self-test's memory is not limited under qemu. The sticks of test_delegates and the tool of test_bench were",
+    "  not looked into. build/arm64/logs has the words of each.",
 )
