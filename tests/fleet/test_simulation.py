@@ -80,13 +80,13 @@ def test_everything_a_lively_fleet_makes_is_stored(broker: EmbeddedBroker, tmp_p
 
 
 def test_more_boards_than_select_can_watch(broker: EmbeddedBroker, tmp_path: Path) -> None:
-    options = SwarmOptions(seconds=1.0, wait_s=60, first_delay_s=1.0)
+    # A board's first reading is due within two seconds; of the first of them a busy machine may lose most.
+    options = SwarmOptions(seconds=4.0, wait_s=60, first_delay_s=1.0)
     with Store(sqlite_url(tmp_path / "fleet.db")) as store:
         with Collector(broker.address, store, CollectorOptions(ack_s=1.0)):
             habits = replace(CALM, rate_hz=0.5)
             result = simulate_fleet(broker.address, 1100, habits=habits, options=options)
-            # A busy machine makes few readings in the second; every board had an answer to its CONNECT all the same.
-            assert result.acked == result.made > 0
+            assert result.acked == result.made > 300
             assert result.connections >= 1100
 
 

@@ -204,11 +204,11 @@ class World:
             source, spent = self._run(before)
             step = f"qat={plan.qat}"
             made = compress(source or base, data=self.data, passes=[step], out=self.work / row, progress=progress)
-            return made.folder, spent + float(made.facts["seconds"]) / 60
+            return made.folder, spent + base_bench.taught_minutes(made)[0]
         else:
             step = self.step(row)
             made = compress(base, data=self.data, passes=[step], out=self.work / row, progress=progress)
-        return made.folder, float(made.facts["seconds"]) / 60
+        return made.folder, base_bench.taught_minutes(made)[0]
 
     def step(self, row: str) -> str:
         """The pass of a row."""

@@ -140,8 +140,8 @@ def measure(row: str, work: Path, data: Path, plan: Plan) -> None:
     against = work / ("teacher.tflite" if row == "teacher" else "float.tflite")
     processes = None if plan is FULL else 1
     judged = evaluate(model, made.folder, against=None if against == model else against, processes=processes)
-    leg = 0.0 if row == "ptq" else float(made.facts["seconds"])
-    seconds = 0.0 if row == "ptq" else max(leg, _taught_s(made.folder))
+    # Converting alone teaches nothing: the run is `float`'s.
+    minutes, whole = (0.0, True) if row == "ptq" else taught_minutes(made)
     # The goal is about these two: the same pictures, judged by both.
     rounded = work / "ptq.tflite"
     beside = evaluate(model, made.folder, against=rounded).drop if row == "qat" and rounded.is_file() else None
@@ -150,22 +150,26 @@ def measure(row: str, work: Path, data: Path, plan: Plan) -> None:
         "top1_interval": list(judged.top1_interval),
         "n": judged.n,
         "bytes": model.stat().st_size,
-        "minutes": seconds / 60,
-        # Of all legs nobody has counted it.
-        "cpu_minutes": 0.0 if row == "ptq" else spent / 60 if seconds < 1.05 * leg else None,
+        "minutes": minutes,
+        "cpu_minutes": (spent / 60 if minutes else 0.0) if whole else None,
         "drop": asdict(judged.drop) if judged.drop else None,
         "below_ptq": asdict(beside) if beside else None,
         "balanced": statistics.fmean(c.top1 for c in judged.per_class),
         "pictures": dict(made.facts["pictures"]),
     }
     (work / f"{row}.row.json").write_text(json.dumps(found, default=str), "utf-8")
-    print(f"{row}: {100 * judged.top1:.2f} % of {judged.n}, {seconds / 60:.1f} min", flush=True)
+    print(f"{row}: {100 * judged.top1:.2f} % of {judged.n}, {minutes:.1f} min", flush=True)
 
 
-def _taught_s(folder: Path) -> float:
-    """Seconds of all epochs, those before a cut too."""
-    history = json.loads((folder / "history.json").read_text("utf-8"))
-    return sum(float(epoch.get("seconds", 0.0)) for stage in history["stages"].values() for epoch in stage)
+def taught_minutes(made: Any) -> tuple[float, bool]:
+    """Minutes of a run, those of its epochs before a cut too, and whether it was made in one go.
+
+    A run that went on counts in its own facts what came after the cut.
+    """
+    history = json.loads((made.folder / "history.json").read_text("utf-8"))
+    epochs_s = sum(float(epoch.get("seconds", 0.0)) for stage in history["stages"].values() for epoch in stage)
+    last_s = float(made.facts["seconds"])
+    return max(last_s, epochs_s) / 60, epochs_s < 1.05 * last_s
 
 
 def write_page(work: Path, plan: Plan) -> str:
