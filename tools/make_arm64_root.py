@@ -50,6 +50,7 @@ def make(suite: str, root: Path, packages: Sequence[str] = PACKAGES) -> None:
     """
     if root.exists():
         sys.exit(f"{root} is there already; remove it first")
+    root = root.absolute()  # apt takes a relative folder as one of its own.
     apt = root.with_name(root.name + "-apt")
     for folder in ("lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,7 @@ def make(suite: str, root: Path, packages: Sequence[str] = PACKAGES) -> None:
         if tar.wait():
             sys.exit(f"{archive} cannot be unpacked")
     _configure(root)
+    compile_python(root)
     shutil.rmtree(apt)
     print(f"{root}: Debian {suite}, arm64, {len(archives)} packages unpacked")
 
@@ -110,6 +112,23 @@ def _configure(root: Path) -> None:
         (cpu / name).write_text(text + "\n")
     for name in _PARTS:
         (root / f"etc/cpuinfo-{name}").write_text(cpuinfo(name))
+
+
+def compile_python(root: Path) -> None:
+    """Byte code of Debian's modules, as its packages' scripts leave it: without, each start compiles what it imports.
+
+    By this interpreter where the root has the same version (seconds), else by the root's own.
+    """
+    folders = sorted((root / "usr/lib").glob("python3*"))
+    versions = [folder.name.removeprefix("python") for folder in folders if "." in folder.name]
+    words = ["-m", "compileall", "-q"]
+    if versions == [f"{sys.version_info.major}.{sys.version_info.minor}"]:
+        # Some modules of Debian's are Python 2's or templates: what does not compile is left.
+        subprocess.run([sys.executable, *words, "-s", root, "-p", "/", *folders], stdout=subprocess.DEVNULL)
+    elif versions:
+        register()
+        there = [f"/{folder.relative_to(root)}" for folder in folders]
+        subprocess.run(inside(root, ["python3", *words, *there], next(iter(_PARTS))), stdout=subprocess.DEVNULL)
 
 
 def cpuinfo(cpu: str) -> str:

@@ -87,7 +87,7 @@ def start(bundle: tuple[Path, Path], world: dict[str, str], *words: str) -> subp
     return runs.start(*bundle, *QUICK, *words, env=world)
 
 
-def reading(process: Any, wanted: Callable[[dict[str, Any]], bool], limit_s: float = 60.0) -> dict[str, Any]:
+def reading(process: Any, wanted: Callable[[dict[str, Any]], bool], limit_s: float = 300.0) -> dict[str, Any]:
     until = time.monotonic() + limit_s
     while time.monotonic() < until and (line := process.stdout.readline()):
         found = json.loads(line)
@@ -189,7 +189,7 @@ def test_the_stand_in_aborts_its_first_user_when_a_second_opens_it(world: dict[s
         "import sys, time; from edgekit_device.infer.interpreter import find_interpreter; _, m = find_interpreter();"
         "i = m.Interpreter(model_content=open(sys.argv[1], 'rb').read(),"
         " experimental_delegates=[m.load_delegate(sys.argv[2])]); i.allocate_tensors(); print('open', flush=True);"
-        "[(time.sleep(0.05), i.invoke()) for _ in range(200)]"
+        "[(time.sleep(0.05), i.invoke()) for _ in iter(int, 1)]"  # Without end.
     )
     words = [sys.executable, "-c", code, str(FIXTURES / "colours_edgetpu.tflite"), world["EDGEKIT_LIBEDGETPU"]]
     environment = {**os.environ, **world}
@@ -197,12 +197,12 @@ def test_the_stand_in_aborts_its_first_user_when_a_second_opens_it(world: dict[s
     assert first.stdout is not None
     first.stdout.readline()
     second = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-    assert first.wait(30) == -6
-    second.kill()
-    second.wait()
-    for process in (first, second):
-        assert process.stdout is not None
-        process.stdout.close()
+    try:
+        assert first.wait(120) == -6
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
 
 
 def test_a_bundle_without_a_twin_says_so(workshop: Workshop, tmp_path: Path) -> None:
