@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools.benches import prune as rows
+from tools.benches.prune_page import title
 
 
 def test_rows_run_go_on_and_stand_on_the_page(
@@ -15,7 +16,7 @@ def test_rows_run_go_on_and_stand_on_the_page(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["--quick", "--work", str(tmp_path), "--rows"]
-    rows.run([*words, "float,ptq,structured-50-distilled,weight-75,page"])
+    rows.run([*words, "float,ptq,structured-50-distilled,weight-75,untrained-random,page"])
     page = (tmp_path / "prune.md").read_text("utf-8")
     done = json.loads((tmp_path / "structured-50-distilled.row.json").read_text("utf-8"))
     whole = json.loads((tmp_path / "ptq.row.json").read_text("utf-8"))
@@ -23,10 +24,23 @@ def test_rows_run_go_on_and_stand_on_the_page(
     assert done["macs"] <= 0.5 * whole["macs"] and done["bytes"] < whole["bytes"]
     assert sparse["macs"] == whole["macs"] and sparse["zip_bytes"] < 0.8 * whole["zip_bytes"]
     for row in ("ptq", "structured-50-distilled", "weight-75"):
-        assert f"| {rows.title(row)} |" in page
+        assert f"| {title(row)} |" in page
     # What was not measured is named, and no figure stands for it.
     assert "Not measured: `qat`" in page and "`narrow-50`" in page
     assert "Best at half of the multiply-adds" in page
+    assert "| at random, the same share of each layer |" in page
+    # A new machine that has the same net goes on from the figures in the repository.
+    elsewhere = ["--quick", "--work", str(tmp_path / "new"), "--base", str(tmp_path / "base"), "--rows", "float,page"]
+    rows.run([*elsewhere, "--page", str(tmp_path / "prune.md")])
+    again = (tmp_path / "prune.md").read_text("utf-8")
+    assert [line.split(" | ")[:7] for line in again.splitlines() if line.startswith("| int8")] == [
+        line.split(" | ")[:7] for line in page.splitlines() if line.startswith("| int8")
+    ]
+    # Figures that began with another net are not mixed with these.
+    kept = tmp_path / "prune.json"
+    kept.write_text(kept.read_text("utf-8").replace('"base": "', '"base": "0'), "utf-8")
+    rows.run([*elsewhere, "--page", str(tmp_path / "prune.md")])
+    assert "| int8" not in (tmp_path / "prune.md").read_text("utf-8")
     # A row that is there is not trained again.
     capsys.readouterr()
     rows.run([*words, "structured-50-distilled"])
@@ -37,7 +51,7 @@ def test_every_row_has_a_pass_and_a_title() -> None:
     from edgekit.compression.passes import parse_step
 
     world = rows.World(Path("nowhere"), Path("base"), Path("data"), rows.FULL)
-    for row in rows.ROWS:
-        assert rows.title(row)
+    for row in (*rows.ROWS, *rows.UNTRAINED):
+        assert title(row)
         if row not in (*rows.BASES, "narrow-50") and not row.endswith("-qat"):
             parse_step(world.step(row))

@@ -5,8 +5,10 @@
 
 Rows: KIND-SHARE, KIND-SHARE-distilled, KIND-SHARE-distilled-qat for weight-50, 75, 90 (share of weights that are zero)
 and structured-75, 50, 25 (share of multiply-adds that is left); the controls random-50 (the same three) and narrow-50;
-kernels, count, page. BASE is the train bench's folder, whose row `float` is what is pruned. A row that was cut short
-goes on from its last epoch. --quick runs the same rows with small nets on digits: they prove the way, not the figures.
+untrained-WAY (half of the multiply-adds, nothing learnt after it); kernels, count, page. BASE is the train bench's
+folder, whose row `float` is what is pruned. A row that was cut short goes on from its last epoch. The page keeps its
+figures beside it in prune.json; rows of the same net that stand there need not be measured again. --quick runs the
+same rows with small nets on digits: they prove the way, not the figures.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from typing import Any
 
 from tools.benches import prune_kernels
 from tools.benches import train as base_bench
-from tools.results import RESULTS, ROOT, heading
+from tools.benches.prune_page import write_page
+from tools.results import RESULTS, ROOT
 
 SHARES = {"weight": (50, 75, 90), "structured": (75, 50, 25), "random": (50,)}
 ENDINGS = ("", "-distilled", "-distilled-qat")
@@ -34,20 +37,8 @@ ROWS = (
     *(f"{kind}-{share}{end}" for kind, shares in SHARES.items() for share in shares for end in ENDINGS),
     "narrow-50",
 )
+UNTRAINED = tuple(f"untrained-{way}" for way in ("taylor", "magnitude", "bn", "activation", "random"))
 PARTS = ("kernels", "count", "page")
-_TITLES = {
-    "float": "float lite0, not pruned",
-    "ptq": "int8, not pruned (PTQ)",
-    "qat": "int8, not pruned (qat)",
-    "narrow-50": "control: narrower lite, from random weights, as long",
-}
-_KINDS = {
-    "weight": "{} % of weights zero",
-    "structured": "{} % of multiply-adds left",
-    "random": "control: random channels, {} %",
-}
-_ENDS = {"": "", "-distilled": ", distilled", "-distilled-qat": ", distilled, qat"}
-_GOAL_MS, _GOAL_POINTS = 0.6, 1.0
 _FRAMES = (1, 6)
 
 
@@ -94,7 +85,7 @@ QUICK = Plan(
 def run(arguments: Sequence[str]) -> None:
     """Run rows and write the page."""
     parser = argparse.ArgumentParser(prog="run_benches.py --only prune", description=__doc__)
-    parser.add_argument("--rows", default=",".join((*ROWS, *PARTS)))
+    parser.add_argument("--rows", default=",".join((*ROWS, *UNTRAINED, *PARTS)))
     parser.add_argument("--base", type=Path, help="the train bench's folder (default: build/bench-train)")
     parser.add_argument("--work", type=Path, help="runs and results (default: build/bench-prune)")
     parser.add_argument("--quick", action="store_true", help="small nets on digits, seconds instead of hours")
@@ -109,17 +100,17 @@ def run(arguments: Sequence[str]) -> None:
     for row in args.rows.split(","):
         if row == "page":
             page = args.page or (work / "prune.md" if args.quick else RESULTS / "prune.md")
-            page.write_text(write_page(world), "utf-8")
+            page.write_text(write_page(world, ROWS, UNTRAINED, kept=page.with_suffix(".json")), "utf-8")
             print(f"{page} written", flush=True)
         elif row == "count":
             count(world)
         elif row == "kernels":
             prune_kernels.measure(work)
             prune_kernels.sparse(work)
-        elif row in ROWS:
+        elif row in (*ROWS, *UNTRAINED):
             world.measure(row)
         else:
-            parser.error(f"no row is called {row}; known: {', '.join((*ROWS, *PARTS))}")
+            parser.error(f"no row is called {row}; known: {', '.join((*ROWS, *UNTRAINED, *PARTS))}")
 
 
 class World:
@@ -135,6 +126,11 @@ class World:
     def __init__(self, work: Path, base: Path, data: Path, plan: Plan) -> None:
         self.work, self.base, self.data, self.plan = work, base, data, plan
 
+    @property
+    def full(self) -> bool:
+        """Whether its figures are meant for the page of the project."""
+        return self.plan is FULL
+
     def measure(self, row: str) -> None:
         """One row: train what it needs, convert, judge on what was held out."""
         from edgekit import convert, evaluate
@@ -145,7 +141,7 @@ class World:
         model = self.work / f"{row}.tflite"
         convert(folder, out=model, scheme="float32" if row == "float" else "int8")
         against = self._float_model() if row != "float" else None
-        processes = None if self.plan is FULL else 1
+        processes = None if self.full else 1
         judged = evaluate(model, folder, against=against, processes=processes)
         data = model.read_bytes()
         found = {
@@ -161,9 +157,9 @@ class World:
         (self.work / f"{row}.row.json").write_text(json.dumps(found, default=str), "utf-8")
         print(f"{row}: {100 * judged.top1:.2f} % of {judged.n}, {minutes:.1f} min", flush=True)
 
-    def rows(self) -> dict[str, Any]:
-        """What has been measured."""
-        places = {row: self.work / f"{row}.row.json" for row in ROWS}
+    def rows(self, names: Sequence[str] = (*ROWS, *UNTRAINED)) -> dict[str, Any]:
+        """What has been measured here."""
+        places = {row: self.work / f"{row}.row.json" for row in names}
         return {row: json.loads(place.read_text("utf-8")) for row, place in places.items() if place.is_file()}
 
     def _float_model(self) -> Path:
@@ -213,7 +209,11 @@ class World:
     def step(self, row: str) -> str:
         """The pass of a row."""
         kind, share, *end = row.split("-")
-        plan, part = self.plan, int(share) / 100
+        plan = self.plan
+        if kind == "untrained":
+            how = plan.structured.replace("by=taylor", f"by={share}")
+            return f"prune=structured:macs=0.5,{how},epochs=0,teacher=none"
+        part = int(share) / 100
         epochs = plan.epochs.get(f"{kind}-{share}") or plan.epochs[kind]
         follow = f"teacher=self,{plan.distil}" if end else "teacher=none"
         if kind == "weight":
@@ -225,7 +225,7 @@ class World:
         """The run that is pruned."""
         there = self.base / "float"
         if not (there / "RUN.json").is_file():
-            if self.plan is FULL:
+            if self.full:
                 what = f"python -m tools.run_benches --only train --rows float --work {self.base}"
                 raise SystemExit(f"{there} is not there; make it with: {what}")
             self.base.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ class World:
 
 
 def _train_plan(world: World) -> base_bench.Plan:
-    return base_bench.FULL if world.plan is FULL else base_bench._quick(world.work)
+    return base_bench.FULL if world.full else base_bench._quick(world.work)
 
 
 def _counts(folder: Path) -> dict[str, int]:
@@ -269,86 +269,3 @@ def _instructions(script: Path, model: Path, frames: int) -> int:
     words = [*tool, str(script), str(model), str(frames)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return int(re.findall(r"Collected : (\d+)", done.stderr)[-1])
-
-
-def write_page(world: World) -> str:
-    """The page, from the rows that are there; int8 is timed in one run."""
-    from edgekit import bench
-
-    rows, plan = world.rows(), world.plan
-    models = [world.work / f"{row}.tflite" for row in rows]
-    rounds, seconds = (5, 0.5) if plan is FULL else (1, 0.05)
-    done = bench(models, rungs=("xnnpack",), threads=[1], rounds=rounds, seconds=seconds) if models else None
-    ms = {Path(cell.model).stem: cell.p50_ms for cell in done.cells} if done else {}
-    kept = world.work / "count.json"
-    counted = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
-    lines = heading("Pruning, measured", "make bench ONLY=prune", "edgekit", "tensorflow", "keras", "ai-edge-litert")
-    n = next((found["n"] for found in rows.values()), 0)
-    lines += [
-        "The net of [train.md](train.md)'s row `float`, pruned and trained on; the same pictures, split and seed;",
-        f"judged on the {n} held out, through the board's own preprocessing and interpreter. Distilled: following the",
-        "net as it was before. ms: XNNPACK, one thread, all rows in one run. Instructions: callgrind, one inference.",
-        "zip: the .tflite, deflated. zero: weights that are exactly zero.",
-        "",
-        f"Structured `{plan.structured}`; weights `{plan.weight}`; distil `{plan.distil}`; qat `{plan.qat}`;",
-        f"epochs {', '.join(f'{row} {epochs}' for row, epochs in plan.epochs.items())}.",
-        "",
-        "| row | top-1 (95 %) | lost against float lite0 (95 %) | parameters | zero | M multiply-adds | bytes "
-        "| zip bytes | ms | M instructions | minutes |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [_line(row, found, ms.get(row), counted.get(row)) for row, found in rows.items()]
-    missing = [row for row in ROWS if row not in rows]
-    if missing:
-        lines += ["", f"Not measured: {', '.join(f'`{row}`' for row in missing)}."]
-    lines += ["", *_goals(rows, ms)]
-    for name, section in (("kernels", prune_kernels.table), ("sparse", prune_kernels.sparse_table)):
-        measured = world.work / f"{name}.json"
-        if measured.is_file():
-            lines += ["", *section(json.loads(measured.read_text("utf-8")))]
-    return "\n".join(lines) + "\n"
-
-
-def title(row: str) -> str:
-    """A row in words."""
-    if row in _TITLES:
-        return _TITLES[row]
-    kind, share, *end = row.split("-")
-    return "int8, " + _KINDS[kind].format(share) + _ENDS["".join(f"-{word}" for word in end)]
-
-
-def _line(row: str, found: dict[str, Any], ms: float | None, counted: dict[str, Any] | None) -> str:
-    low, high = found["top1_interval"]
-    drop = found["drop"]
-    lost = "" if not drop else "{observed:.2f} ({lower:.2f} to {upper:.2f})".format(
-        **{key: 100 * float(drop[key]) for key in ("observed", "lower", "upper")}
-    )  # fmt: skip
-    time = "" if ms is None else f"{ms:.2f}"
-    steps = "" if counted is None else f"{counted['instructions'] / 1e6:.1f}"
-    return (
-        f"| {title(row)} | {100 * found['top1']:.2f} % ({100 * low:.1f} to {100 * high:.1f}) | {lost} "
-        f"| {found['parameters']:,} | {found['zeros']:,} | {found['macs'] / 1e6:.1f} | {found['bytes']:,} "
-        f"| {found['zip_bytes']:,} | {time} | {steps} | {found['minutes']:.1f} |"
-    )
-
-
-def _goals(rows: dict[str, Any], ms: dict[str, float | None]) -> list[str]:
-    """Goal: at half of the multiply-adds at most 60 % of the time and 1 point lost, and better than both controls."""
-    halves = [row for row in rows if row.startswith("structured-50")]
-    if not halves or "ptq" not in rows:
-        return ["The goal cannot be judged yet: it needs the rows `ptq` and `structured-50`."]
-    best = max(halves, key=lambda row: rows[row]["top1"])
-    lost = 100 * float(rows[best]["drop"]["observed"])
-    lines = [
-        f"Best at half of the multiply-adds: {title(best)}, {lost:.2f} points lost (goal: at most {_GOAL_POINTS:g})."
-    ]
-    one, whole = ms.get(best), ms.get("ptq")
-    if one and whole:
-        lines.append(
-            f"Its time is {100 * one / whole:.0f} % of the int8 net that is not pruned (goal: {_GOAL_MS:.0%})."
-        )
-    controls = [row for row in rows if row.startswith(("random-50", "narrow-50"))]
-    for row in controls:
-        ahead = 100 * (rows[best]["top1"] - rows[row]["top1"])
-        lines.append(f"{ahead:+.2f} points against {title(row)}.")
-    return lines

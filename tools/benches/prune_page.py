@@ -1,0 +1,166 @@
+"""docs/results/prune.md from what the prune bench has measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tools.benches import prune_kernels
+from tools.results import heading
+
+if TYPE_CHECKING:
+    from tools.benches.prune import World
+
+_TITLES = {
+    "float": "float lite0, not pruned",
+    "ptq": "int8, not pruned (PTQ)",
+    "qat": "int8, not pruned (qat)",
+    "narrow-50": "control: narrower lite, from random weights, as long",
+}
+_KINDS = {
+    "weight": "{} % of weights zero",
+    "structured": "{} % of multiply-adds left",
+    "random": "control: random channels, {} %",
+}
+_WAYS = {
+    "taylor": "Taylor score for its multiply-adds, all layers together",
+    "magnitude": "magnitude, the same share of each layer",
+    "bn": "BatchNorm's scale, the same share of each layer",
+    "activation": "how seldom it is active, the same share of each layer",
+    "random": "at random, the same share of each layer",
+}
+_ENDS = {"": "", "-distilled": ", distilled", "-distilled-qat": ", distilled, qat"}
+_GOAL_MS, _GOAL_POINTS = 0.6, 1.0
+
+
+def write_page(world: World, known: Sequence[str], untrained: Sequence[str], *, kept: Path) -> str:
+    """The page, from the rows that are there; int8 is timed in one run.
+
+    Args:
+        world: Where rows were measured.
+        known: Names of the rows that learnt, in the page's order.
+        untrained: Names of those that did not.
+        kept: The page's figures as JSON: read for rows that are not in `world`, and written.
+    """
+    found = _merged(world, kept)
+    kept.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
+    rows = {row: found["rows"][row] for row in known if row in found["rows"]}
+    ms, counted, plan = found["ms"], found["count"], world.plan
+    lines = heading("Pruning, measured", "make bench ONLY=prune", "edgekit", "tensorflow", "keras", "ai-edge-litert")
+    n = next((found["n"] for found in rows.values()), 0)
+    lines += [
+        "The net of [train.md](train.md)'s row `float`, pruned and trained on; the same pictures, split and seed;",
+        f"judged on the {n} held out, through the board's own preprocessing and interpreter. Distilled: following the",
+        "net as it was before. ms: XNNPACK, one thread, all rows in one run. Instructions: callgrind, one inference.",
+        "zip: the .tflite, deflated. zero: weights that are exactly zero.",
+        "",
+        f"Structured `{plan.structured}`; weights `{plan.weight}`; distil `{plan.distil}`; qat `{plan.qat}`;",
+        f"epochs {', '.join(f'{row} {epochs}' for row, epochs in plan.epochs.items())}.",
+        "",
+        "| row | top-1 (95 %) | lost against float lite0 (95 %) | parameters | zero | M multiply-adds | bytes "
+        "| zip bytes | ms | M instructions | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_line(row, found, ms.get(row), counted.get(row)) for row, found in rows.items()]
+    missing = [row for row in known if row not in rows]
+    if missing:
+        lines += ["", f"Not measured: {', '.join(f'`{row}`' for row in missing)}."]
+    lines += ["", *_goals(rows, ms)]
+    ways = {row: found["rows"][row] for row in untrained if row in found["rows"]}
+    lines += _untrained(ways, counted) if ways else []
+    for name, section in (("kernels", prune_kernels.table), ("sparse", prune_kernels.sparse_table)):
+        if found[name]:
+            lines += ["", *section(found[name])]
+    return "\n".join(lines) + "\n"
+
+
+def _merged(world: World, kept: Path) -> dict[str, Any]:
+    """What was measured here and, where it began with the same net, what the page had before."""
+    from edgekit import bench
+    from edgekit.artefacts import sha256_of
+
+    base = world.work / "float.tflite"
+    digest = sha256_of(base) if base.is_file() else None
+    before = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+    same = before if before.get("base") == digest else {}
+    rows = world.rows()
+    models = [world.work / f"{row}.tflite" for row in rows]
+    rounds, seconds = (5, 0.5) if world.full else (1, 0.05)
+    done = bench(models, rungs=("xnnpack",), threads=[1], rounds=rounds, seconds=seconds) if models else None
+    new = {"rows": rows, "ms": {Path(cell.model).stem: cell.p50_ms for cell in done.cells} if done else {}}
+    for name in ("count", "kernels", "sparse"):
+        place = world.work / f"{name}.json"
+        new[name] = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+    # Kernels do not depend on the net.
+    old = {name: (before if name in ("kernels", "sparse") else same).get(name, {}) for name in new}
+    return {"base": digest, **{name: {**old[name], **new[name]} for name in new}}
+
+
+def _untrained(rows: dict[str, Any], counted: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "## Chosen by",
+        "",
+        "Half of the multiply-adds gone, BatchNorm's statistics measured anew and nothing learnt after it; int8, the",
+        "same pictures held out. What is lost here is what fine-tuning has to win back.",
+        "",
+        "| channels chosen by | top-1 (95 %) | M multiply-adds | bytes | M instructions |",
+        "|---|---|---|---|---|",
+    ]
+    for row, found in rows.items():
+        low, high = found["top1_interval"]
+        steps = f"{counted[row]['instructions'] / 1e6:.1f}" if row in counted else ""
+        lines.append(
+            f"| {title(row)} | {100 * found['top1']:.2f} % ({100 * low:.1f} to {100 * high:.1f}) "
+            f"| {found['macs'] / 1e6:.1f} | {found['bytes']:,} | {steps} |"
+        )
+    return lines
+
+
+def title(row: str) -> str:
+    """A row in words."""
+    if row in _TITLES:
+        return _TITLES[row]
+    kind, share, *end = row.split("-")
+    if kind == "untrained":
+        return _WAYS[share]
+    return "int8, " + _KINDS[kind].format(share) + _ENDS["".join(f"-{word}" for word in end)]
+
+
+def _line(row: str, found: dict[str, Any], ms: float | None, counted: dict[str, Any] | None) -> str:
+    low, high = found["top1_interval"]
+    drop = found["drop"]
+    lost = "" if not drop else "{observed:.2f} ({lower:.2f} to {upper:.2f})".format(
+        **{key: 100 * float(drop[key]) for key in ("observed", "lower", "upper")}
+    )  # fmt: skip
+    time = "" if ms is None else f"{ms:.2f}"
+    steps = "" if counted is None else f"{counted['instructions'] / 1e6:.1f}"
+    return (
+        f"| {title(row)} | {100 * found['top1']:.2f} % ({100 * low:.1f} to {100 * high:.1f}) | {lost} "
+        f"| {found['parameters']:,} | {found['zeros']:,} | {found['macs'] / 1e6:.1f} | {found['bytes']:,} "
+        f"| {found['zip_bytes']:,} | {time} | {steps} | {found['minutes']:.1f} |"
+    )
+
+
+def _goals(rows: dict[str, Any], ms: dict[str, float | None]) -> list[str]:
+    """Goal: at half of the multiply-adds at most 60 % of the time and 1 point lost, and better than both controls."""
+    halves = [row for row in rows if row.startswith("structured-50")]
+    if not halves or "ptq" not in rows:
+        return ["The goal cannot be judged yet: it needs the rows `ptq` and `structured-50`."]
+    best = max(halves, key=lambda row: rows[row]["top1"])
+    lost = 100 * float(rows[best]["drop"]["observed"])
+    lines = [
+        f"Best at half of the multiply-adds: {title(best)}, {lost:.2f} points lost (goal: at most {_GOAL_POINTS:g})."
+    ]
+    one, whole = ms.get(best), ms.get("ptq")
+    if one and whole:
+        lines.append(
+            f"Its time is {100 * one / whole:.0f} % of the int8 net that is not pruned (goal: {_GOAL_MS:.0%})."
+        )
+    controls = [row for row in rows if row.startswith(("random-50", "narrow-50"))]
+    for row in controls:
+        ahead = 100 * (rows[best]["top1"] - rows[row]["top1"])
+        lines.append(f"{ahead:+.2f} points against {title(row)}.")
+    return lines
