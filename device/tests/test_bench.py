@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +109,23 @@ def test_the_native_tool_is_read_where_it_is_installed(
     found = benchmark(toy_model, 2)
     assert found is not None
     assert (found["tool"], found["invoke_ms"]) == ("benchmark_model", pytest.approx(4.5678))
-    assert benchmark(toy_model, 1) is None, "a tool that fails is no figure"
+    # A tool that fails is no figure, and says so.
+    assert benchmark(toy_model, 1) == {"tool": "benchmark_model", "threads": 1, "problem": "exit 1"}
+
+
+def test_a_tool_that_the_processor_cannot_run_is_named_with_its_reason(
+    bundle: Path, workshop: Workshop, tmp_path: Path
+) -> None:
+    """As LiteRT 2.3.0's own does on a Cortex-A72."""
+    tool = tmp_path / "benchmark_model"
+    tool.write_text("#!/bin/sh\necho 'FATAL ERROR: compiled with lse enabled' >&2\necho '' >&2\nkill -ILL $$\n")
+    tool.chmod(0o755)
+    env = {VARIABLE: str(tool)}
+    code, found = bench(bundle, workshop.public, "--threads", "1", "--delegate", "xnnpack", env=env)
+    assert code == 0
+    (figure,) = found["litert"]
+    assert figure["problem"] == "killed by SIGILL: FATAL ERROR: compiled with lse enabled"
+    assert "killed by SIGILL" in " ".join(table(found))
 
 
 def test_the_tool_of_the_wheel_measures_the_same_model(toy_model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,4 +134,7 @@ def test_the_tool_of_the_wheel_measures_the_same_model(toy_model: bytes, monkeyp
     monkeypatch.setenv("PATH", "/nowhere")
     found = benchmark(toy_model, 1)
     assert found is not None
-    assert found["invoke_ms"] > 0
+    if platform.machine() == "aarch64" and "atomics" not in Path("/proc/cpuinfo").read_text():
+        assert "SIGILL" in found["problem"], found
+    else:
+        assert found["invoke_ms"] > 0

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,18 +33,36 @@ def benchmark(model: bytes, threads: int) -> dict[str, Any] | None:
         threads: Interpreter threads.
 
     Returns:
-        ``{"tool", "threads", "invoke_ms", "statistic"}``; None where there is no such tool or it fails.
+        ``{"tool", "threads", "invoke_ms", "statistic"}``, or ``{"tool", "threads", "problem"}`` where it fails: the one
+        in the wheel of 2.3.0 dies on a Raspberry Pi 4, whose Cortex-A72 lacks instructions that it was compiled for.
+        None where there is no such tool.
     """
     native = os.environ.get(VARIABLE) or shutil.which("benchmark_model")
+    if not native and not _has_wheel_tool():
+        return None
+    tool = "benchmark_model" if native else _WHEEL_TOOL.rpartition(".")[2]
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.tflite"
             path.write_bytes(model)
-            if native:
-                return _native(native, path, threads)
-            return _from_wheel(path, threads) if _has_wheel_tool() else None
-    except (OSError, ValueError, KeyError, subprocess.SubprocessError):
-        return None
+            found = _native(native, path, threads) if native else _from_wheel(path, threads)
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        found = {"problem": _problem(error)}
+    return {"tool": tool, "threads": threads, **found}
+
+
+def _problem(error: Exception) -> str:
+    """Why there is no figure, in one line."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"not done within {error.timeout:.0f} s"
+    if not isinstance(error, subprocess.CalledProcessError):
+        return f"its answer cannot be read: {type(error).__name__}: {error}"
+    code = error.returncode
+    ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+    lines = [line.strip() for line in str(error.stderr or "").splitlines() if line.strip("\x00 \n")]
+    # The tool's own word for its end; what a shell or an emulator says after it is not.
+    said = next((line for line in lines if "FATAL" in line), lines[-1] if lines else "")
+    return f"{ended}: {said}" if said else ended
 
 
 def _has_wheel_tool() -> bool:
@@ -58,12 +77,12 @@ def _run(words: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _native(tool: str, path: Path, threads: int) -> dict[str, Any] | None:
+def _native(tool: str, path: Path, threads: int) -> dict[str, Any]:
     text = _run([tool, f"--graph={path}", f"--num_threads={threads}", "--use_xnnpack=true", f"--num_runs={_RUNS}"])
     found = _AVERAGE.search(text)
     if not found:
-        return None
-    return {"tool": "benchmark_model", "threads": threads, "invoke_ms": float(found[1]) / 1000, "statistic": "mean"}
+        raise ValueError("no line 'Inference (avg)'")
+    return {"invoke_ms": float(found[1]) / 1000, "statistic": "mean"}
 
 
 def _from_wheel(path: Path, threads: int) -> dict[str, Any]:
@@ -71,5 +90,4 @@ def _from_wheel(path: Path, threads: int) -> dict[str, Any]:
     words = [f"--model={path}", f"--num_threads={threads}", f"--num_runs={_RUNS}", f"--result_json={answer}"]
     _run([sys.executable, "-m", _WHEEL_TOOL, *words])
     latency = json.loads(answer.read_text())["latency"]
-    name = _WHEEL_TOOL.rpartition(".")[2]
-    return {"tool": name, "threads": threads, "invoke_ms": float(latency["median_ms"]), "statistic": "median"}
+    return {"invoke_ms": float(latency["median_ms"]), "statistic": "median"}

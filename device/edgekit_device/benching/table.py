@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 _HEAD = "rung     layout   cold capture preproc invoke    p95 result    FPS    CPU  temp"
@@ -26,7 +27,10 @@ def table(document: dict[str, Any]) -> list[str]:
     lines += _notes(document["rows"])
     for figure in document["litert"]:
         threads = f"{figure['threads']} thread{'s' if figure['threads'] > 1 else ''}"
-        lines.append(f"LiteRT's {figure['tool']}, {threads}: {figure['statistic']} {figure['invoke_ms']:.2f} ms")
+        if "problem" in figure:
+            lines += textwrap.wrap(f"LiteRT's {figure['tool']}, {threads}: no figure; {figure['problem']}", 80)
+        else:
+            lines.append(f"LiteRT's {figure['tool']}, {threads}: {figure['statistic']} {figure['invoke_ms']:.2f} ms")
     return lines
 
 
