@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +34,25 @@ def start(bundle: Path, public: Path, *words: str, **kwargs: Any) -> subprocess.
 
 
 def finish(process: subprocess.Popen[str], timeout_s: float = 60.0) -> Run:
-    """Wait for its end."""
-    out, err = process.communicate(timeout=timeout_s)
-    return Run(process.returncode, [json.loads(line) for line in out.splitlines()], err)
+    """Wait for its end.
+
+    Not by `communicate`: that reads the pipe itself, and passes over what `readline` has taken from it in advance.
+    """
+    said: dict[str, str] = {}
+    pipes = {name: pipe for name, pipe in (("out", process.stdout), ("err", process.stderr)) if pipe}
+
+    def read(name: str) -> None:
+        said[name] = pipes[name].read()
+
+    readers = [threading.Thread(target=read, args=(name,), daemon=True) for name in pipes]
+    for reader in readers:
+        reader.start()
+    process.wait(timeout_s)
+    for reader in readers:
+        reader.join(timeout_s)
+    for pipe in pipes.values():
+        pipe.close()
+    return Run(process.returncode, [json.loads(line) for line in said.get("out", "").splitlines()], said.get("err", ""))
 
 
 def run(bundle: Path, public: Path, *words: str, timeout_s: float = 60.0) -> Run:
