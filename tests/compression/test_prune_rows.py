@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from tools.benches import prune as rows
-from tools.benches.prune_page import title
+from tools.benches.prune_page import picture, title
 
 
 def test_rows_run_go_on_and_stand_on_the_page(
@@ -29,6 +30,10 @@ def test_rows_run_go_on_and_stand_on_the_page(
     assert "Not measured: `qat`" in page and "`narrow-50`" in page
     assert "Best at half of the multiply-adds" in page
     assert "| at random, the same share of each layer |" in page
+    figures = json.loads((tmp_path / "prune.json").read_text("utf-8"))
+    drawn = ElementTree.fromstring(picture(figures["rows"], figures["ms"]))
+    # Two rows in two panels, each from the whole net on, and the key.
+    assert len(drawn.findall(".//{*}circle")) == 2 * 2 * 2 + 2
     # A new machine that has the same net goes on from the figures in the repository.
     elsewhere = ["--quick", "--work", str(tmp_path / "new"), "--base", str(tmp_path / "base"), "--rows", "float,page"]
     rows.run([*elsewhere, "--page", str(tmp_path / "prune.md")])

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.benches import prune_kernels
-from tools.results import heading
+from tools.benches.dots import Spot, dots
+from tools.results import RESULTS, heading
 
 if TYPE_CHECKING:
     from tools.benches.prune import World
 
+IMAGES = RESULTS.parent / "img"
 _TITLES = {
     "float": "float lite0, not pruned",
     "ptq": "int8, not pruned (PTQ)",
@@ -33,6 +35,32 @@ _WAYS = {
 }
 _ENDS = {"": "", "-distilled": ", distilled", "-distilled-qat": ", distilled, qat"}
 _GOAL_MS, _GOAL_POINTS = 0.6, 1.0
+
+
+_SERIES = {
+    "structured": "channels removed",
+    "weight": "single weights zero",
+    "random": "control: channels at random",
+    "narrow": "control: narrower net",
+}
+
+
+def picture(rows: dict[str, Any], ms: dict[str, float | None]) -> str:
+    """SVG: accuracy against milliseconds and against bytes in a zip; full dots are distilled."""
+    spots = []
+    for kind, series in _SERIES.items():
+        for end in ("", "-distilled"):
+            # Each series begins at the net that was not pruned, as far as it led on from there.
+            own = [row for row in rows if row.startswith(f"{kind}-") and row.endswith(end) and "qat" not in row]
+            own = [row for row in own if end or "distilled" not in row]
+            whole = ["ptq"] if own and kind != "narrow" and "ptq" in rows else []
+            for row in (*whole, *own):
+                across = {"MB in a zip": rows[row]["zip_bytes"] / 1e6}
+                if time := ms.get(row):
+                    across["ms, int8, XNNPACK, one thread"] = time
+                spots.append(Spot(series, bool(end), 100 * rows[row]["top1"], across))
+    up = "top-1 of held-out photos, %; filled: distilled, hollow: not"
+    return dots("lite0 at 224 px, pruned", up, ["ms, int8, XNNPACK, one thread", "MB in a zip"], spots)
 
 
 def write_page(world: World, known: Sequence[str], untrained: Sequence[str], *, kept: Path) -> str:
@@ -68,6 +96,9 @@ def write_page(world: World, known: Sequence[str], untrained: Sequence[str], *, 
     if missing:
         lines += ["", f"Not measured: {', '.join(f'`{row}`' for row in missing)}."]
     lines += ["", *_goals(rows, ms)]
+    if world.full:
+        (IMAGES / "prune.svg").write_text(picture(rows, ms), "utf-8")
+        lines += ["", "![accuracy against milliseconds and bytes](../img/prune.svg)"]
     ways = {row: found["rows"][row] for row in untrained if row in found["rows"]}
     lines += _untrained(ways, counted) if ways else []
     for name, section in (("kernels", prune_kernels.table), ("sparse", prune_kernels.sparse_table)):
