@@ -226,8 +226,12 @@ def _prepare(config: dict[str, Any], channel: Channel, progress: Progress) -> tu
         interpreter=engine.interpreter,
         golden=rung.golden,
         tuned_ms=rung.tuned_ms,
-        # Measured once for a machine and a model, like the threads.
-        warnings=warnings_for(engine.interpreter, engine.input.dtype, measure=bool(rung.tuned_ms)),
+        # Measured once for a machine and a model, like the threads: on one core, where those need no measurement, too.
+        warnings=warnings_for(
+            engine.interpreter,
+            engine.input.dtype,
+            measure=not config["threads"] and config["delegate"] != edgetpu.NAME,
+        ),
         lanes=len(rung.engines),
         live=capture.live,
         pace_s=capture.pace_s,

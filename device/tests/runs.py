@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -12,6 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# Seconds of a start with what a worker imports, on a machine that has other things to do.
+_USUAL_S = 1.0
 
 
 @dataclass
@@ -33,7 +37,7 @@ def start(bundle: Path, public: Path, *words: str, **kwargs: Any) -> subprocess.
     return subprocess.Popen([*command, "--json", *words], stdin=subprocess.DEVNULL, **pipes)
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float = 60.0) -> Run:
+def finish(process: subprocess.Popen[str], timeout_s: float = 120.0) -> Run:
     """Wait for its end.
 
     Not by `communicate`: that reads the pipe itself, and passes over what `readline` has taken from it in advance.
@@ -55,9 +59,25 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 60.0) -> Run:
     return Run(process.returncode, [json.loads(line) for line in said.get("out", "").splitlines()], said.get("err", ""))
 
 
-def run(bundle: Path, public: Path, *words: str, timeout_s: float = 60.0) -> Run:
+def run(bundle: Path, public: Path, *words: str, timeout_s: float = 120.0) -> Run:
     """Run to the end."""
     return finish(start(bundle, public, *words), timeout_s)
+
+
+@functools.cache
+def patience() -> float:
+    """How much longer than usual things begin here: 1 on most machines, several under emulation."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import cv2, edgekit_device.worker"], check=True)
+    return max(1.0, (time.monotonic() - began) / _USUAL_S)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, be it that nobody asked for its exit code: a container's process 1 does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return True
 
 
 def children(pid: int) -> list[int]:

@@ -121,7 +121,10 @@ def prove(name: str, venv: Path, proof_s: float = PROOF_S) -> str:
     except OSError as cause:
         raise RuntimeProofError(name, f"{command[0]}: {cause.strerror}") from cause
     if done.returncode != 0:
-        raise RuntimeProofError(name, _last_words(done.stderr) or f"exit code {done.returncode}")
+        words, code = _last_words(done.stderr), f"exit code {done.returncode}"
+        # 1 is an exception of Python's, whose words say it all; a signal leaves words of whoever saw it, if any.
+        alone = words and done.returncode == 1
+        raise RuntimeProofError(name, words if alone else ": ".join(part for part in (code, words) if part))
     return done.stdout.strip()
 
 
