@@ -169,12 +169,15 @@ class World:
             if system:
                 for own in (*wheels.glob("numpy-*"), *wheels.glob("opencv*")):
                     own.unlink()  # Debian's are to be used.
-        if not (self.root / f"opt/{self.kind}").exists():
+        whole = self.root / f"opt/{self.kind}/installed"
+        if not whole.exists():
+            shutil.rmtree(whole.parent, ignore_errors=True)  # One that was cut short.
             flags = ["--system-site-packages"] if system else []
             self._must(["python3", "-m", "venv", *flags, f"/opt/{self.kind}"])
             found = ["--no-index", "--find-links", f"/share/{wheels.name}", "--find-links", "/share/wheel"]
             self._must([self.python, "-m", "pip", "install", "-q", *found, f"edgekit-device[{extras}]"])
             self._must([self.python, "-m", "pip", "install", "-q", *found, *_FOR_TESTS])
+            whole.touch()
         wheel = next((self.share / "wheel").glob("*.whl")).name
         again = ["--no-index", "--no-deps", "--force-reinstall", f"/share/wheel/{wheel}"]
         self._must([self.python, "-m", "pip", "install", "-q", *again])
@@ -221,7 +224,8 @@ class World:
         counts = {
             word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", done.stdout)
         }
-        return {**counts, "names": re.findall(r"^(?:FAILED|ERROR) \S*/(.+?)(?: - .*)?$", done.stdout, re.M)}
+        names = re.findall(r"^(?:FAILED|ERROR) \S*/(.+?)(?: - .*)?$", done.stdout, re.M)
+        return {**counts, "names": names or ([] if counts else [f"test_{name}.py (did not begin)"])}
 
 
 def _count(world: World) -> dict[str, dict[str, float]]:

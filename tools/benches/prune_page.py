@@ -79,11 +79,12 @@ def write_page(world: World, known: Sequence[str], untrained: Sequence[str], *, 
     lines = heading("Pruning, measured", "make bench ONLY=prune", "edgekit", "tensorflow", "keras", "ai-edge-litert")
     n = next((found["n"] for found in rows.values()), 0)
     lines += [
-        "The net of [train.md](train.md)'s row `float`, pruned and trained on; the same command, pictures, split and seed.",
-        "Another number of threads sums in another order, so its accuracy here may differ from that page by chance: every",
-        f"row is held against the float net of this one. Judged on the {n} held out, through the board's own preprocessing",
-        "and interpreter. Distilled: following the net as it was before. ms: XNNPACK, one thread, all rows in one run.",
-        "Instructions: callgrind, one inference. zip: the .tflite, deflated. zero: weights that are exactly zero.",
+        "The net of [train.md](train.md)'s row `float`, pruned and trained on; same command, pictures, split and seed.",
+        "Another number of threads sums in another order, so its accuracy here may differ from that page by chance;",
+        f"every row is held against the float net of this page. Judged on the {n} held out, through the board's own",
+        "preprocessing and interpreter. Distilled: following the net as it was before. ms: XNNPACK, one thread, all rows",
+        "in one run. Instructions: callgrind, one inference. zip: the .tflite, deflated. zero: weights that are exactly",
+        "zero.",
         "",
         f"Structured `{plan.structured}`; weights `{plan.weight}`; distil `{plan.distil}`; qat `{plan.qat}`;",
         f"epochs {', '.join(f'{row} {epochs}' for row, epochs in plan.epochs.items())}.",
