@@ -107,9 +107,11 @@ class StatusFile:
         while True:
             self._wanted.wait()
             self._wanted.clear()
+            # Asked before the document is taken: one that was handed over while another was written is still to come.
+            last = self._stop.is_set()
             if self._newest is not None:
                 self._write(self._newest)
-            if self._stop.is_set():
+            if last:
                 return
             self._stop.wait(self._rest_s())
 

@@ -521,6 +521,24 @@ def test_a_card_is_written_when_something_changes_and_not_with_every_reading(tmp
     assert json.loads(path.read_text())["status"]["state"] == "stopped"
 
 
+def test_the_last_word_is_written_though_the_one_before_it_is_still_on_its_way(tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class SlowDisk(StatusFile):
+        def _write(self, document: Any) -> None:
+            begun.set()
+            assert go_on.wait(5)
+            super()._write(document)
+
+    file = SlowDisk(tmp_path / "status.json")
+    file.put({"status": {"state": "online"}})
+    assert begun.wait(5)
+    file.put({"status": {"state": "stopped"}})
+    threading.Timer(0.2, go_on.set).start()
+    file.close()
+    assert json.loads(file.path.read_text())["status"]["state"] == "stopped"
+
+
 def test_a_board_that_flaps_writes_a_card_six_times_in_a_minute_and_no_more(tmp_path: Path) -> None:
     assert not in_memory(tmp_path) or pytest.skip("the temporary folder lies in memory")
     path, seen = tmp_path / "status.json", set()
