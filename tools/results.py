@@ -20,7 +20,8 @@ def commit() -> str:
             ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout.strip()
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
+            # What benches write is no change of what they measure.
+            ["git", "status", "--porcelain", "--untracked-files=no", ":(exclude)docs/results", ":(exclude)docs/img"],
             cwd=ROOT,
             capture_output=True,
             text=True,
