@@ -13,7 +13,7 @@ from edgekit.compression.kernel_times import predicted_ms
 from edgekit.compression.mending import TEACHING, MendingNetwork, mend, teacher_of, teaching_problem
 from edgekit.compression.passes import Step, Subject, Value, Workshop
 from edgekit.compression.rebuilding import rebuild
-from edgekit.compression.statistics import settle
+from edgekit.compression.statistics import Statistics
 from edgekit.errors import near_miss
 from edgekit.keras_network import seed_dropout
 
@@ -120,5 +120,5 @@ def _smaller(model: Any, cost: Cost, budget: float, unit: str, step: Step, rule:
         progress=workshop.progress,
     )
     smaller = rebuild(model, graph, choose(graph, worth, budget, cost, rule, unit))
-    settle(smaller, workshop.lessons, pictures=pictures, seed=workshop.seed, progress=workshop.progress)
+    Statistics(smaller, workshop.lessons).measure(pictures=pictures, seed=workshop.seed, progress=workshop.progress)
     return smaller

@@ -15,6 +15,7 @@ from edgekit.compression.keras_graph import operations
 from edgekit.compression.mending import NAME, TEACHING, MendingNetwork, mend, teacher_of, teaching_problem
 from edgekit.compression.passes import Step, Subject, Value, Workshop
 from edgekit.compression.sparsity import Masks, Polynomial, Schedule, Scores, Table, masks_below, masks_of, read_table
+from edgekit.compression.statistics import Statistics
 from edgekit.errors import PassError, near_miss
 from edgekit.learning import Lessons
 from edgekit_device.contract.preprocess import Preprocess
@@ -97,6 +98,7 @@ class SparseNetwork(MendingNetwork):
         self._kernels, self._values, self._lessons, self._seed = kernels, step.values, lessons, seed
         self._schedule = schedule_of(step.values)
         self._slopes: Any = None
+        self._statistics = Statistics(model, lessons)
 
     def advance(self, step: int, total: int) -> None:
         """Before each step of training: put zeros where the schedule wants more of them."""
@@ -117,9 +119,14 @@ class SparseNetwork(MendingNetwork):
         )
 
     def set_masks(self, masks: Masks) -> None:
-        """What was zero stays zero."""
+        """What was zero stays zero; BatchNorm's statistics follow, so that its results change as little as they can."""
+        pictures = int(self._values["pictures"])
+        self.settle_masks()
+        self._statistics.remember(pictures=pictures, seed=self._seed)
         for name, kept in masks.items():
             self.masks[name].assign(self.masks[name].numpy() * kept)
+        self.settle_masks()
+        self._statistics.measure(pictures=pictures, seed=self._seed)
 
     def _below(self) -> Masks:
         everywhere = self._values["scope"] == "global"

@@ -13,53 +13,100 @@ from edgekit.keras_network import normalised
 from edgekit.learning import Lessons, Progress
 
 _BATCH = 32
+_TINY = 1e-12
 
 
-def settle(model: Any, lessons: Lessons, *, pictures: int, seed: int, progress: Progress | None = None) -> None:
-    """Measure the statistics of every BatchNorm, in place; each batch is normalised by its own meanwhile.
+# A channel that lost all it read has no spread left to scale by.
+_RATIOS = 0.05, 20.0
 
-    Args:
-        model: The classifier.
-        lessons: Where the pictures come from; augmented ones, as in training.
-        pictures: How many at most.
-        seed: Draws them.
-        progress: Called with (stage, done, total).
-    """
-    import tensorflow as tf
 
-    found = operations(model, NAME)
-    norms = [op for op in found if op.kind == "BatchNormalization"]
-    places = np.random.default_rng([seed, 13]).permutation(lessons.train)[:pictures]
-    if not norms or not len(places):
-        return
+class Statistics:
+    """Mends them, in place, as often as the weights change."""
 
-    def compute(pixels: Any) -> list[Any]:
+    def __init__(self, model: Any, lessons: Lessons) -> None:
+        """Args: the classifier; where the pictures come from: augmented ones, as in training."""
+        self._lessons, self._found = lessons, operations(model, NAME)
+        self._norms = [op for op in self._found if op.kind == "BatchNormalization"]
+        self._runs: dict[str, Any] = {}
+        self._before: list[tuple[Any, ...]] | None = None
+
+    def remember(self, *, pictures: int, seed: int) -> None:
+        """See what each BatchNorm reads now; what is measured later keeps its results as they are.
+
+        Statistics in use need not be those of the pictures: a net that was taught with frozen ones lives with them, and
+        what a change of weights did is then told from how the moments moved. Args: as of `measure`, and the same.
+        """
+        self._before = self._batches("in use", pictures, seed)
+
+    def measure(self, *, pictures: int, seed: int, progress: Progress | None = None) -> None:
+        """Set every BatchNorm's statistics; each batch is normalised by its own meanwhile.
+
+        Args:
+            pictures: How many at most.
+            seed: Draws them.
+            progress: Called with (stage, done, total).
+        """
+        batches = self._batches("own" if self._before is None else "kept", pictures, seed, progress)
+        weights = [count for count, _ in batches]
+        for at, op in enumerate(self._norms if batches else []):
+            mean, variance = (
+                np.average([found[at][part] for _, found in batches], axis=0, weights=weights) for part in (0, 1)
+            )
+            op.layer.moving_mean.assign(mean)
+            op.layer.moving_variance.assign(np.maximum(variance, 0))
+
+    def _batches(self, how: str, pictures: int, seed: int, progress: Progress | None = None) -> list[Any]:
+        """(pictures, (mean, variance) of every BatchNorm), batch by batch; nothing where there are none."""
+        import tensorflow as tf
+
+        lessons, norms = self._lessons, self._norms
+        places = np.random.default_rng([seed, 13]).permutation(lessons.train)[:pictures]
+        if not norms or not len(places):
+            return []
+        if how not in self._runs:
+            spec = lessons.preprocess
+            shape = tf.TensorSpec((None, spec.height, spec.width, spec.channels), tf.uint8)
+            kinds = [[tf.TensorSpec(op.layer.moving_mean.shape, tf.float32)] * 4 for op in norms]
+            self._runs[how] = tf.function(
+                lambda pixels, before: self._moments(pixels, how, before),
+                input_signature=[shape, kinds if how == "kept" else []],
+            )
+        done: list[Any] = []
+        in_use = [(op.layer.moving_mean.numpy(), op.layer.moving_variance.numpy()) for op in norms]
+        for start in range(0, len(places), _BATCH):
+            part = places[start : start + _BATCH]
+            before: list[Any] = []
+            if how == "kept" and self._before:
+                moments = self._before[len(done)][1]
+                before = [[tf.constant(x) for x in (*m, *u)] for m, u in zip(moments, in_use, strict=True)]
+            found = self._runs[how](tf.constant(lessons.changed(part, 0)), before)
+            done.append((len(part), [(mean.numpy(), variance.numpy()) for mean, variance in found]))
+            if progress:
+                progress(f"{NAME}: statistics", min(start + _BATCH, len(places)), len(places))
+        return done
+
+    def _moments(self, pixels: Any, how: str, before: Any) -> list[Any]:
+        """Of one batch: moments, or statistics under which the results stay what they were."""
+        import tensorflow as tf
+
         moments: list[Any] = []
 
         def call(op: Operation, value: Any) -> Any:
             if op.kind != "BatchNormalization":
                 return plainly(op, value)
             mean, variance = tf.nn.moments(value, axes=list(range(len(value.shape) - 1)))
-            moments.append((mean, variance))
             layer = op.layer
+            if how == "kept":
+                old_mean, old_variance, centre, width = before[len(moments)]
+                ratio = tf.sqrt((variance + _TINY) / (old_variance + _TINY))
+                ratio = tf.clip_by_value(ratio, *_RATIOS)
+                mean = mean - (old_mean - centre) * ratio
+                variance = (width + layer.epsilon) * ratio**2 - layer.epsilon
+            moments.append((mean, variance))
+            if how == "in use":
+                return plainly(op, value)
             offset, scale = (layer.beta if layer.center else None), (layer.gamma if layer.scale else None)
             return tf.nn.batch_normalization(value, mean, variance, offset, scale, layer.epsilon)
 
-        walk(found, normalised(pixels, lessons.preprocess), call)
+        walk(self._found, normalised(pixels, self._lessons.preprocess), call)
         return moments
-
-    spec = lessons.preprocess
-    run = tf.function(
-        compute, input_signature=[tf.TensorSpec((None, spec.height, spec.width, spec.channels), tf.uint8)]
-    )
-    sums = [[np.zeros(op.layer.moving_mean.shape), np.zeros(op.layer.moving_mean.shape)] for op in norms]
-    for start in range(0, len(places), _BATCH):
-        part = places[start : start + _BATCH]
-        for total, (mean, variance) in zip(sums, run(tf.constant(lessons.changed(part, 0))), strict=True):
-            total[0] += len(part) * mean.numpy()
-            total[1] += len(part) * variance.numpy()
-        if progress:
-            progress(f"{NAME}: statistics", min(start + _BATCH, len(places)), len(places))
-    for op, (mean, variance) in zip(norms, sums, strict=True):
-        op.layer.moving_mean.assign(mean / len(places))
-        op.layer.moving_variance.assign(variance / len(places))

@@ -15,7 +15,7 @@ from edgekit.compression.channel_scores import WAYS, worth_of
 from edgekit.compression.channels import find_channels
 from edgekit.compression.passes import Subject, Workshop, parse_step, run_pass
 from edgekit.compression.recipes import read_pass_list
-from edgekit.compression.statistics import settle
+from edgekit.compression.statistics import Statistics
 from edgekit.errors import PassError, UsageError
 from edgekit.keras_network import KerasNetwork
 from edgekit.learning import Lessons
@@ -152,7 +152,7 @@ def test_statistics_are_those_of_the_net_that_is_left(world: World) -> None:
     norm = subject.model.get_layer("stem_bn")
     gamma, beta, mean, variance = norm.get_weights()
     norm.set_weights([gamma, beta, mean + 3, 10 * variance])
-    settle(subject.model, world.lessons, pictures=64, seed=0)
+    Statistics(subject.model, world.lessons).measure(pictures=64, seed=0)
     pixels = world.lessons.exact(np.sort(np.random.default_rng([0, 13]).permutation(world.lessons.train)[:64]))
     image = (pixels.astype(np.float32) - np.array(SPEC.mean, np.float32)) / np.array(SPEC.std, np.float32)
     made = np.asarray(subject.model.get_layer("stem")(image))

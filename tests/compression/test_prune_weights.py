@@ -15,8 +15,11 @@ from edgekit.cli import main
 from edgekit.compression.mending import MendingNetwork, zeros_of
 from edgekit.compression.passes import Subject, parse_step, run_pass
 from edgekit.compression.prune_weights import WAYS, SparseNetwork
+from edgekit.compression.statistics import Statistics
 from edgekit.errors import UsageError
+from edgekit.keras_network import KerasNetwork
 from edgekit.runs import read_json
+from edgekit.training.loop import answers, compiled
 from edgekit.zoo import load_keras
 from edgekit_device.infer.flatbuffer import constant, read_model
 from tests.compression.test_prune import World, right, shop_of
@@ -31,6 +34,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
         yield World(root)
+
+
+def logits(model: Any, lessons: Any) -> Any:
+    return answers(compiled(KerasNetwork(model, lessons.preprocess), lessons), lessons, lessons.train)
 
 
 def zeros(model: Any) -> float:
@@ -68,6 +75,33 @@ def test_zeros_grow_while_the_net_learns_and_never_come_back(world: World, tmp_p
     assert seen[0] < 0.1 and seen == sorted(seen) and len(set(seen)) > 4
     assert zeros(done.model) == pytest.approx(0.75, abs=0.01)
     assert right(done.model, world.lessons) > right(world.cnn, world.lessons) - 0.25
+
+
+def test_statistics_follow_the_weights_so_that_less_is_lost(world: World, tmp_path: Path) -> None:
+    """Left as they were, three quarters of lite0's weights gone cost 13 points after three epochs of learning."""
+    import edgekit.compression.prune_weights as room
+
+    class AsTheyWere(Statistics):
+        def measure(self, **words: Any) -> None:
+            pass
+
+    step, shop = parse_step("prune=weights:sparsity=0.6,epochs=0"), shop_of(world.lessons, tmp_path)
+    whole = logits(world.subject().model, world.lessons)
+    followed = logits(run_pass(world.subject(), step, shop).model, world.lessons)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "Statistics", AsTheyWere)
+        left = logits(run_pass(world.subject(), step, shop).model, world.lessons)
+    assert np.abs(followed - whole).mean() < np.abs(left - whole).mean()
+
+
+def test_statistics_of_a_net_that_did_not_change_stay(world: World) -> None:
+    model = world.subject().model
+    before = [values.numpy() for values in model.non_trainable_variables]
+    statistics = Statistics(model, world.lessons)
+    statistics.remember(pictures=64, seed=0)
+    statistics.measure(pictures=64, seed=0)
+    for old, new in zip(before, model.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(old, new.numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_a_table_a_threshold_and_l1_are_other_ways_to_say_how_many(world: World, tmp_path: Path) -> None:
@@ -159,7 +193,8 @@ def test_clustered_weights_share_values_and_zip_small(world: World, tmp_path: Pa
     kernels = [[net.get_layer(name).kernel.numpy().tobytes() for name in PRUNED] for net in (world.cnn, done.model)]
     whole, small = (deflated(b"".join(parts)) for parts in kernels)
     assert small < 0.25 * whole
-    assert right(done.model, world.lessons) > right(world.cnn, world.lessons) - 0.15
+    # Half of the weights went without a lesson, before the clusters came.
+    assert right(done.model, world.lessons) > right(world.cnn, world.lessons) - 0.2
     assert shop.history["cluster"][-1]["loss"] < shop.history["cluster"][0]["loss"]
     assert isinstance(done, Subject) and done.facts["pruned"]["kind"] == "cluster"
 

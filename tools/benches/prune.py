@@ -66,7 +66,7 @@ class Plan:
 FULL = Plan(
     "by=taylor,round=8,floor=0.4,steps=2,pictures=512,rate=0.0002,batch=16",
     "scope=global,rate=0.0002,batch=16",
-    {"structured-75": 4, "structured-50": 6, "structured-25": 8, "random-50": 6, "weight": 3},
+    {"structured-75": 4, "structured-50": 6, "structured-25": 8, "random-50": 6, "weight": 2},
     "alpha=0.7,temperature=3,views=2",
     "epochs=1,rate=0.00005,batch=16",
     # Half of lite0's multiply-adds at two classes: 191 of 384 million.
