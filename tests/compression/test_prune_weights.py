@@ -183,7 +183,7 @@ def deflated(data: bytes) -> int:
 
 def test_clustered_weights_share_values_and_zip_small(world: World, tmp_path: Path) -> None:
     shop = shop_of(world.lessons, tmp_path)
-    sparse = run_pass(world.subject(), parse_step("prune=weights:sparsity=0.5,epochs=0"), shop)
+    sparse = run_pass(world.subject(), parse_step("prune=weights:sparsity=0.3,epochs=0"), shop)
     kept = zeros_of(sparse.model)
     done = run_pass(sparse, parse_step("cluster=values=16,epochs=4,rate=0.003"), shop)
     for name in PRUNED:
@@ -193,7 +193,7 @@ def test_clustered_weights_share_values_and_zip_small(world: World, tmp_path: Pa
     kernels = [[net.get_layer(name).kernel.numpy().tobytes() for name in PRUNED] for net in (world.cnn, done.model)]
     whole, small = (deflated(b"".join(parts)) for parts in kernels)
     assert small < 0.25 * whole
-    # Half of the weights went without a lesson, before the clusters came.
+    # Some of the weights went without a lesson, before the clusters came.
     assert right(done.model, world.lessons) > right(world.cnn, world.lessons) - 0.2
     assert shop.history["cluster"][-1]["loss"] < shop.history["cluster"][0]["loss"]
     assert isinstance(done, Subject) and done.facts["pruned"]["kind"] == "cluster"
