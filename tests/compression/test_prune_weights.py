@@ -74,11 +74,11 @@ def test_zeros_grow_while_the_net_learns_and_never_come_back(world: World, tmp_p
         done = run_pass(world.subject(), step, shop_of(world.lessons, tmp_path))
     assert seen[0] < 0.1 and seen == sorted(seen) and len(set(seen)) > 4
     assert zeros(done.model) == pytest.approx(0.75, abs=0.01)
-    assert right(done.model, world.lessons) > right(world.cnn, world.lessons) - 0.25
+    assert right(done.model, world.lessons) > right(world.cnn, world.lessons) - 0.155
 
 
 def test_statistics_follow_the_weights_so_that_less_is_lost(world: World, tmp_path: Path) -> None:
-    """Left as they were, three quarters of lite0's weights gone cost 13 points after three epochs of learning."""
+    """Left as they were, they describe a net that is gone."""
     import edgekit.compression.prune_weights as room
 
     class AsTheyWere(Statistics):
@@ -193,8 +193,7 @@ def test_clustered_weights_share_values_and_zip_small(world: World, tmp_path: Pa
     kernels = [[net.get_layer(name).kernel.numpy().tobytes() for name in PRUNED] for net in (world.cnn, done.model)]
     whole, small = (deflated(b"".join(parts)) for parts in kernels)
     assert small < 0.25 * whole
-    # Some of the weights went without a lesson, before the clusters came.
-    assert right(done.model, world.lessons) > right(world.cnn, world.lessons) - 0.2
+    assert right(done.model, world.lessons) > right(world.cnn, world.lessons) - 0.15
     assert shop.history["cluster"][-1]["loss"] < shop.history["cluster"][0]["loss"]
     assert isinstance(done, Subject) and done.facts["pruned"]["kind"] == "cluster"
 
