@@ -183,7 +183,7 @@ def deflated(data: bytes) -> int:
 
 def test_clustered_weights_share_values_and_zip_small(world: World, tmp_path: Path) -> None:
     shop = shop_of(world.lessons, tmp_path)
-    sparse = run_pass(world.subject(), parse_step("prune=weights:sparsity=0.3,epochs=0"), shop)
+    sparse = run_pass(world.subject(), parse_step("prune=weights:sparsity=0.5,epochs=2,rate=0.003"), shop)
     kept = zeros_of(sparse.model)
     done = run_pass(sparse, parse_step("cluster=values=16,epochs=4,rate=0.003"), shop)
     for name in PRUNED:
