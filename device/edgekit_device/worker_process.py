@@ -6,7 +6,6 @@ import collections
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgekit_device.exit_signal import signal_name
 from edgekit_device.progress import Progress, Snapshot, sealed_memory
 
 if TYPE_CHECKING:
@@ -179,12 +179,7 @@ class WorkerProcess:
         code = self._process.poll()
         if code is None or self._hear.is_alive() or not self.messages.empty():
             return None
-        if code >= 0:
-            return f"exit code {code}"
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
+        return signal_name(code) or f"exit code {code}"
 
     def end(self) -> None:
         """End the worker, kindly first, and leave nothing behind."""

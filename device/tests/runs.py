@@ -65,11 +65,16 @@ def run(bundle: Path, public: Path, *words: str, timeout_s: float = 120.0) -> Ru
 
 
 @functools.cache
-def patience() -> float:
-    """How much longer than usual things begin here: 1 on most machines, several under emulation."""
+def starting_s() -> float:
+    """Seconds that a worker needs to begin, alone: next to nothing, or some under emulation."""
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import cv2, edgekit_device.worker"], check=True)
-    return max(1.0, (time.monotonic() - began) / _USUAL_S)
+    return time.monotonic() - began
+
+
+def patience() -> float:
+    """How much longer than usual things begin here: 1 on most machines, several under emulation."""
+    return max(1.0, starting_s() / _USUAL_S)
 
 
 def is_gone(pid: int) -> bool:

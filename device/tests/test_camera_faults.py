@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,9 @@ from edgekit_device.publish.memory import Memory
 from edgekit_device.run_plan import RunPlan
 from edgekit_device.sources.frame import SourceOptions
 from edgekit_device.supervisor import Supervisor, new_boot
+
+sys.path.insert(0, str(Path(__file__).parent))
+import runs
 
 WITHIN_S = 10.0  # C2.
 
@@ -66,13 +68,6 @@ class Watched:
         return [event for _, event in self.notes.documents(EVENT)]
 
 
-def starting_s() -> float:
-    """Seconds that a worker of each run needs to begin, all at once: next to nothing, or many under emulation."""
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import cv2, edgekit_device.worker"], check=True)
-    return len(RUNS) * (time.monotonic() - began)
-
-
 def watch(
     bundle_path: Path, public: Path, lead_s: float, source: str, faults: tuple[str, ...], seconds: float
 ) -> Watched:
@@ -96,7 +91,8 @@ def watch(
 def watched(workshop: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
     """All runs side by side: they mostly wait."""
     path = workshop.write(tmp_path_factory.mktemp("bundle") / "toy-1.0.0.edgekit")
-    lead_s = starting_s()
+    # Their workers begin all at once.
+    lead_s = len(RUNS) * runs.starting_s()
     with ThreadPoolExecutor(len(RUNS)) as pool:
         begun = {name: pool.submit(watch, path, workshop.public, lead_s, *words) for name, words in RUNS.items()}
         return {name: run.result() for name, run in begun.items()}

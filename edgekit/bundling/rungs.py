@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import RungError
+from edgekit_device.exit_signal import signal_name
 
 if TYPE_CHECKING:
     from edgekit_device.infer.interpreter import TensorSpec
@@ -99,8 +99,8 @@ def _reason(folder: Path, child: subprocess.CompletedProcess[bytes]) -> str:
     told = folder / "error.txt"
     if told.exists():
         return told.read_text(encoding="utf-8")
-    if child.returncode < 0:
-        return f"the process that tried it was ended by {signal.Signals(-child.returncode).name}"
+    if name := signal_name(child.returncode):
+        return f"the process that tried it was ended by {name}"
     last = child.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
     return f"the process that tried it exited with {child.returncode} ({''.join(last)[:200]})"
 

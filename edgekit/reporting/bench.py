@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from edgekit.errors import RungError, UsageError
 from edgekit.reporting.stopwatch import WARM_UP_RUNS
+from edgekit_device.exit_signal import signal_name
 from edgekit_device.infer.flatbuffer import read_model
 from edgekit_device.meter import quantiles_ms
 
@@ -229,8 +229,8 @@ def _visit(cell: Cell, seconds: float, least: int) -> dict[str, Any]:
     except subprocess.TimeoutExpired as cause:
         raise RungError(cell.rung, f"no answer in {_LIMIT_S:.0f} s") from cause
     if child.returncode:
-        code = child.returncode
-        ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        name = signal_name(child.returncode)
+        ending = f"was ended by {name}" if name else f"exited with {child.returncode}"
         raise RungError(cell.rung, f"its process {ending}")
     found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     if "error" in found:

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from edgekit.errors import RungError, UsageError
 from edgekit_device.contract.preprocess import Preprocess
+from edgekit_device.exit_signal import signal_name
 
 DECODE_S = 2.0
 """Of processor time. Decoding 35 megapixels takes half a second; what takes longer than this is an attack."""
@@ -218,4 +219,5 @@ class _Member:
 
 
 def _ending(code: int) -> str:
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+    name = signal_name(code)
+    return f"was ended by {name}" if name else f"exited with {code}"

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from edgekit_device.exit_signal import signal_name
 
 VARIABLE = "EDGEKIT_BENCHMARK_MODEL"
 _WHEEL_TOOL = "ai_edge_litert.tools.benchmark_litert_model"
@@ -57,8 +58,8 @@ def _problem(error: Exception) -> str:
         return f"not done within {error.timeout:.0f} s"
     if not isinstance(error, subprocess.CalledProcessError):
         return f"its answer cannot be read: {type(error).__name__}: {error}"
-    code = error.returncode
-    ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+    name = signal_name(error.returncode)
+    ended = f"killed by {name}" if name else f"exit {error.returncode}"
     lines = [line.strip() for line in str(error.stderr or "").splitlines() if line.strip("\x00 \n")]
     # The tool's own word for its end; what a shell or an emulator says after it is not.
     said = next((line for line in lines if "FATAL" in line), lines[-1] if lines else "")

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from edgekit_device.exit_signal import signal_name
+
 _MARK = "edgekit-answer:"
 _LAST = 300
 _KILL_WAIT_S = 2.0
@@ -74,12 +76,8 @@ def ask(
 
 
 def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"crashed with {signal.Signals(-code).name}"
-    except ValueError:
-        return f"crashed with signal {-code}"
+    name = signal_name(code)
+    return f"crashed with {name}" if name else f"ended with exit code {code}"
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
