@@ -35,8 +35,7 @@ _WAYS = {
 }
 _ENDS = {"": "", "-distilled": ", distilled", "-distilled-qat": ", distilled, qat"}
 _GOAL_MS, _GOAL_POINTS = 0.6, 1.0
-
-
+_PANELS = ("ms, int8, XNNPACK, one thread", "MB in a zip")
 _SERIES = {
     "structured": "channels removed",
     "weight": "single weights zero",
@@ -49,18 +48,16 @@ def picture(rows: dict[str, Any], ms: dict[str, float | None]) -> str:
     """SVG: accuracy against milliseconds and against bytes in a zip; full dots are distilled."""
     spots = []
     for kind, series in _SERIES.items():
-        for end in ("", "-distilled"):
+        for end in ([], ["distilled"]):
+            own = [row for row in rows if (words := row.split("-"))[0] == kind and words[2:] == end]
             # Each series begins at the net that was not pruned, as far as it led on from there.
-            own = [row for row in rows if row.startswith(f"{kind}-") and row.endswith(end) and "qat" not in row]
-            own = [row for row in own if end or "distilled" not in row]
             whole = ["ptq"] if own and kind != "narrow" and "ptq" in rows else []
             for row in (*whole, *own):
-                across = {"MB in a zip": rows[row]["zip_bytes"] / 1e6}
-                if time := ms.get(row):
-                    across["ms, int8, XNNPACK, one thread"] = time
+                places = (ms.get(row), rows[row]["zip_bytes"] / 1e6)
+                across = {panel: place for panel, place in zip(_PANELS, places, strict=True) if place}
                 spots.append(Spot(series, bool(end), 100 * rows[row]["top1"], across))
     up = "top-1 of held-out photos, %; filled: distilled, hollow: not"
-    return dots("lite0 at 224 px, pruned", up, ["ms, int8, XNNPACK, one thread", "MB in a zip"], spots)
+    return dots("lite0 at 224 px, pruned", up, _PANELS, spots)
 
 
 def write_page(world: World, known: Sequence[str], untrained: Sequence[str], *, kept: Path) -> str:
@@ -98,6 +95,10 @@ def write_page(world: World, known: Sequence[str], untrained: Sequence[str], *, 
     if missing:
         lines += ["", f"Not measured: {', '.join(f'`{row}`' for row in missing)}."]
     lines += ["", *_goals(rows, ms)]
+    lines += [
+        "",
+        "The command of a row: `python -m tools.run_benches --only prune --base build/bench-train --rows ROW`.",
+    ]
     if world.full:
         (IMAGES / "prune.svg").write_text(picture(rows, ms), "utf-8")
         lines += ["", "![accuracy against milliseconds and bytes](../img/prune.svg)"]
@@ -142,14 +143,21 @@ def _untrained(rows: dict[str, Any], counted: dict[str, Any]) -> list[str]:
         "| channels chosen by | top-1 (95 %) | M multiply-adds | bytes | M instructions |",
         "|---|---|---|---|---|",
     ]
-    for row, found in rows.items():
-        low, high = found["top1_interval"]
-        steps = f"{counted[row]['instructions'] / 1e6:.1f}" if row in counted else ""
-        lines.append(
-            f"| {title(row)} | {100 * found['top1']:.2f} % ({100 * low:.1f} to {100 * high:.1f}) "
-            f"| {found['macs'] / 1e6:.1f} | {found['bytes']:,} | {steps} |"
-        )
+    lines += [
+        f"| {title(row)} | {_top1(found)} | {found['macs'] / 1e6:.1f} | {found['bytes']:,} "
+        f"| {_steps(counted.get(row))} |"
+        for row, found in rows.items()
+    ]
     return lines
+
+
+def _top1(found: dict[str, Any]) -> str:
+    low, high = found["top1_interval"]
+    return f"{100 * found['top1']:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _steps(counted: dict[str, Any] | None) -> str:
+    return "" if counted is None else f"{counted['instructions'] / 1e6:.1f}"
 
 
 def title(row: str) -> str:
@@ -163,17 +171,15 @@ def title(row: str) -> str:
 
 
 def _line(row: str, found: dict[str, Any], ms: float | None, counted: dict[str, Any] | None) -> str:
-    low, high = found["top1_interval"]
     drop = found["drop"]
     lost = "" if not drop else "{observed:.2f} ({lower:.2f} to {upper:.2f})".format(
         **{key: 100 * float(drop[key]) for key in ("observed", "lower", "upper")}
     )  # fmt: skip
     time = "" if ms is None else f"{ms:.2f}"
-    steps = "" if counted is None else f"{counted['instructions'] / 1e6:.1f}"
     return (
-        f"| {title(row)} | {100 * found['top1']:.2f} % ({100 * low:.1f} to {100 * high:.1f}) | {lost} "
+        f"| {title(row)} | {_top1(found)} | {lost} "
         f"| {found['parameters']:,} | {found['zeros']:,} | {found['macs'] / 1e6:.1f} | {found['bytes']:,} "
-        f"| {found['zip_bytes']:,} | {time} | {steps} | {found['minutes']:.1f} |"
+        f"| {found['zip_bytes']:,} | {time} | {_steps(counted)} | {found['minutes']:.1f} |"
     )
 
 
