@@ -66,19 +66,15 @@ class Statistics:
         if how not in self._runs:
             spec = lessons.preprocess
             shape = tf.TensorSpec((None, spec.height, spec.width, spec.channels), tf.uint8)
-            kinds = [[tf.TensorSpec(op.layer.moving_mean.shape, tf.float32)] * 4 for op in norms]
+            kinds = [[tf.TensorSpec(op.layer.moving_mean.shape, tf.float32)] * 2 for op in norms]
             self._runs[how] = tf.function(
                 lambda pixels, before: self._moments(pixels, how, before),
                 input_signature=[shape, kinds if how == "kept" else []],
             )
         done: list[Any] = []
-        in_use = [(op.layer.moving_mean.numpy(), op.layer.moving_variance.numpy()) for op in norms]
         for start in range(0, len(places), _BATCH):
             part = places[start : start + _BATCH]
-            before: list[Any] = []
-            if how == "kept" and self._before:
-                moments = self._before[len(done)][1]
-                before = [[tf.constant(x) for x in (*m, *u)] for m, u in zip(moments, in_use, strict=True)]
+            before = [list(pair) for pair in self._before[len(done)][1]] if how == "kept" and self._before else []
             found = self._runs[how](tf.constant(lessons.changed(part, 0)), before)
             done.append((len(part), [(mean.numpy(), variance.numpy()) for mean, variance in found]))
             if progress:
@@ -97,11 +93,11 @@ class Statistics:
             mean, variance = tf.nn.moments(value, axes=list(range(len(value.shape) - 1)))
             layer = op.layer
             if how == "kept":
-                old_mean, old_variance, centre, width = before[len(moments)]
+                old_mean, old_variance = before[len(moments)]
                 ratio = tf.sqrt((variance + _TINY) / (old_variance + _TINY))
                 ratio = tf.clip_by_value(ratio, *_RATIOS)
-                mean = mean - (old_mean - centre) * ratio
-                variance = (width + layer.epsilon) * ratio**2 - layer.epsilon
+                mean = mean - (old_mean - layer.moving_mean) * ratio
+                variance = (layer.moving_variance + layer.epsilon) * ratio**2 - layer.epsilon
             moments.append((mean, variance))
             if how == "in use":
                 return plainly(op, value)

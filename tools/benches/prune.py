@@ -157,9 +157,9 @@ class World:
         (self.work / f"{row}.row.json").write_text(json.dumps(found, default=str), "utf-8")
         print(f"{row}: {100 * judged.top1:.2f} % of {judged.n}, {minutes:.1f} min", flush=True)
 
-    def rows(self, names: Sequence[str] = (*ROWS, *UNTRAINED)) -> dict[str, Any]:
+    def rows(self) -> dict[str, Any]:
         """What has been measured here."""
-        places = {row: self.work / f"{row}.row.json" for row in names}
+        places = {row: self.work / f"{row}.row.json" for row in (*ROWS, *UNTRAINED)}
         return {row: json.loads(place.read_text("utf-8")) for row, place in places.items() if place.is_file()}
 
     def _float_model(self) -> Path:

@@ -94,6 +94,9 @@ def write_page(world: World, known: Sequence[str], untrained: Sequence[str], *, 
     missing = [row for row in known if row not in rows]
     if missing:
         lines += ["", f"Not measured: {', '.join(f'`{row}`' for row in missing)}."]
+    earlier = [row for row in rows if row not in world.rows()]
+    if earlier:
+        lines += ["", f"Measured and timed in an earlier run: {', '.join(f'`{row}`' for row in earlier)}."]
     lines += ["", *_goals(rows, ms)]
     lines += [
         "",
