@@ -26,7 +26,7 @@ from edgekit_device.publish.broker_url import BrokerAddress
 from edgekit_device.publish.home_assistant import discovery
 from tests.suites.store_promises import batch_of
 from tests.worlds.boards import HonestBoard, eventually
-from tests.worlds.readings import reading, status
+from tests.worlds.readings import at, reading, status
 
 Said = pytest.CaptureFixture[str]
 
@@ -84,10 +84,10 @@ def test_export_writes_csv_that_a_spreadsheet_will_not_run(file: Path, tmp_path:
     with out.open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [row["seq"] for row in rows] == ["0", "1", "5", "6"]
-    assert rows[0]["at"] == "2026-11-22T10:00:00.000+00:00"
+    assert rows[0]["at"] == at(0).replace("Z", "+00:00")
     assert (rows[0]["fps"], rows[0]["end_to_end_p95_ms"], rows[0]["label"]) == ("29.8", "14.6", "tabby")
     assert rows[3]["label"] == "'=HYPERLINK(1)"
-    some = ["--since", "2026-11-22T10:00:01", "--until", "2026-11-22T10:00:06", "--device", "porch"]
+    some = ["--since", at(1)[:19], "--until", at(6)[:19], "--device", "porch"]
     assert main(["fleet", "export", "--store", str(file), "-o", str(out), *some]) == 0
     assert len(out.read_text().splitlines()) == 3
 

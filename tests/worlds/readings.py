@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from edgekit_device.contract.telemetry import Event, Reading, Status
 
 BOOT = "9f" * 16
-_START = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
+# Yesterday: a store counts what is older than a week as late and leaves it out of its roll-ups, so that a date written
+# here would hold for one week only.
+_START = datetime.now(UTC).replace(hour=10, minute=0, second=0, microsecond=0) - timedelta(days=1)
 
 _READING = Reading(
     site="home",
