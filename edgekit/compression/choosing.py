@@ -131,7 +131,15 @@ class Worth:
     blocks: Mapping[str, float]
 
 
-def choose(graph: ChannelGraph, worth: Worth, budget: float, cost: Cost, rule: Rule, unit: str = "") -> Cut:
+def choose(
+    graph: ChannelGraph,
+    worth: Worth,
+    budget: float,
+    cost: Cost,
+    rule: Rule,
+    unit: str = "",
+    per: Cost | None = None,
+) -> Cut:
     """Choose what stays within a budget.
 
     Args:
@@ -141,11 +149,12 @@ def choose(graph: ChannelGraph, worth: Worth, budget: float, cost: Cost, rule: R
         cost: Of one layer.
         rule: How.
         unit: What the budget is called, for errors.
+        per: What a score is divided by when groups are ranked together; by default the budget's own cost.
 
     Raises:
         PassError: The budget cannot be met.
     """
-    state = _State(graph, worth, cost, rule)
+    state = _State(graph, worth, cost, per or cost, rule)
     while state.total > budget:
         best: tuple[float, Any] | None = None
         for move in state.moves():
@@ -166,8 +175,8 @@ def choose(graph: ChannelGraph, worth: Worth, budget: float, cost: Cost, rule: R
 class _State:
     """What is left while choosing."""
 
-    def __init__(self, graph: ChannelGraph, worth: Worth, cost: Cost, rule: Rule) -> None:
-        self.worth, self.cost, self.rule, self.graph = worth, cost, rule, graph
+    def __init__(self, graph: ChannelGraph, worth: Worth, cost: Cost, per: Cost, rule: Rule) -> None:
+        self.worth, self.cost, self.per, self.rule, self.graph = worth, cost, per, rule, graph
         self.kept = np.ones(graph.count, bool)
         self.dropped: list[str] = []
         self._sites = {site.name: site for site in sites(graph)}
@@ -200,15 +209,14 @@ class _State:
 
     def _price_of(self, move: Any) -> float | None:
         if isinstance(move, str):
-            saved = sum(self._costs[name] for name in self._branch(move))
+            saved = sum(self.per(self._sites[name].at(self.kept)) for name in self._branch(move))
             return float(self.worth.blocks[move]) / saved if saved > 0 else None
         going = self._next(move)
         if not len(going):
             return None
         if self.rule.spread == "even":
             return float(1 - (self._left[move] - len(going)) / len(self._queues[move]))
-        saved = self._saved(move, going)
-        return float(self.worth.channels[going].sum()) / saved if saved > 0 else None
+        return float(self.worth.channels[going].sum()) / self._saved(move, going)
 
     def take(self, move: Any) -> None:
         """Let it go."""
@@ -234,17 +242,24 @@ class _State:
         return [layer for layer in block.layers if layer in self._costs]
 
     def _next(self, group: int) -> Ids:
-        """The channels that go next: as many as lead to the next round count."""
-        left, step = self._left[group], self.rule.round
-        after = (left - 1) // step * step
-        if after < max(1, step, self._least[group]):
-            return self._queues[group][:0]
-        gone = len(self._queues[group]) - left
-        return self._queues[group][gone : gone + left - after]
+        """The channels that go next: down to a round count, the first at which something is saved.
+
+        A kernel that works on tiles costs the same until a whole one is empty.
+        """
+        queue, step = self._queues[group], self.rule.round
+        gone, after = len(queue) - self._left[group], self._left[group]
+        while True:
+            after = (after - 1) // step * step
+            if after < max(1, step, self._least[group]):
+                return queue[:0]
+            going = queue[gone : len(queue) - after]
+            if self.rule.spread == "even" or self._saved(group, going) > 0:
+                return going
 
     def _saved(self, group: int, going: Ids) -> float:
+        touched = [self._sites[name] for name in self._touched[group] if name in self._sites]
+        before = [site.at(self.kept) for site in touched]
         self.kept[going] = False
-        names = [name for name in self._touched[group] if name in self._sites]
-        saved = sum(self._costs[name] - self.cost(self._sites[name].at(self.kept)) for name in names)
+        after = [site.at(self.kept) for site in touched]
         self.kept[going] = True
-        return saved
+        return sum(self.per(was) - self.per(now) for was, now in zip(before, after, strict=True))

@@ -1,8 +1,9 @@
 """Predicted milliseconds of a layer, from int8 kernels measured for one number of channels after the other.
 
-Measured by `tools/run_benches.py --only prune --rows kernels` (docs/results/prune.md) on x86-64, XNNPACK, one thread.
-Kernels work on whole tiles: a count between two of them costs what the next one costs. Another processor has other
-times; shares of a whole net's hold better than its milliseconds.
+Measured by `tools/run_benches.py --only prune --rows kernels` on x86-64 without AVX-512, XNNPACK, one thread. Kernels
+work on whole tiles: a count between two of them costs what the next one costs. Another processor has other times;
+shares of a whole net's hold better than its milliseconds. The processor of docs/results/prune.md has dot products of
+int8 (VNNI), tiles of sixteen, and a depthwise multiply-add eight times as dear as a pointwise one, here three times.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ DEFAULTS: dict[str, Value] = {
     "macs": 0.0,
     "bytes": 0.0,
     "ms": 0.0,
+    # What a channel's score is held against when all are ranked together: the budget's unit, or another.
+    "per": "auto",
     "by": "taylor",
     "what": "channels",
     "round": 8,
@@ -32,7 +34,12 @@ DEFAULTS: dict[str, Value] = {
     **TEACHING,
 }
 _BUDGETS: dict[str, Cost] = {"macs": multiply_adds, "bytes": int8_bytes, "ms": predicted_ms}
-_WORDS = {"by": WAYS, "what": ("channels", "blocks", "both"), "spread": ("auto", "global", "even")}
+_WORDS = {
+    "per": ("auto", *_BUDGETS),
+    "by": WAYS,
+    "what": ("channels", "blocks", "both"),
+    "spread": ("auto", "global", "even"),
+}
 
 
 def problem_with(values: Mapping[str, Value]) -> str | None:
@@ -92,7 +99,7 @@ def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subjec
             # Each step takes the same share of what is left.
             aim = whole * (budget / whole) ** (number / steps)
             shop = replace(workshop, seed=workshop.seed + number)
-            cut = _smaller(model, cost, aim, f"{key}={asked:g}", step, rule, shop)
+            cut = _smaller(model, key, aim, f"{key}={asked:g}", step, rule, shop)
             workshop.keep(f"{number}-cut", cut)
         model = cut
         seed_dropout(model, workshop.seed + number)
@@ -105,8 +112,8 @@ def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subjec
     return replace(subject, model=model)
 
 
-def _smaller(model: Any, cost: Cost, budget: float, unit: str, step: Step, rule: Rule, workshop: Workshop) -> Any:
-    graph = find_channels(model)
+def _smaller(model: Any, key: str, budget: float, unit: str, step: Step, rule: Rule, workshop: Workshop) -> Any:
+    graph, cost = find_channels(model), _BUDGETS[key]
     if total_cost(graph, cost) <= budget:
         return model
     pictures = int(step.values["pictures"])
@@ -119,6 +126,12 @@ def _smaller(model: Any, cost: Cost, budget: float, unit: str, step: Step, rule:
         seed=workshop.seed,
         progress=workshop.progress,
     )
-    smaller = rebuild(model, graph, choose(graph, worth, budget, cost, rule, unit))
-    Statistics(smaller, workshop.lessons).measure(pictures=pictures, seed=workshop.seed, progress=workshop.progress)
+    per = str(step.values["per"])
+    cut = choose(graph, worth, budget, cost, rule, unit, cost if per == "auto" else _BUDGETS[per])
+    whole = Statistics(model, workshop.lessons)
+    whole.remember(pictures=pictures, seed=workshop.seed)
+    smaller = rebuild(model, graph, cut)
+    left = Statistics(smaller, workshop.lessons)
+    left.follow(whole, {op.name: cut.kept[graph.of[op.output]] for op in graph.found})
+    left.measure(pictures=pictures, seed=workshop.seed, progress=workshop.progress)
     return smaller

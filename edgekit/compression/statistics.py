@@ -1,10 +1,12 @@
-"""BatchNorm's mean and variance measured anew on some pictures: after a cut they describe a network that is gone."""
+"""BatchNorm's mean and variance follow a change of weights: after a cut they describe a network that is gone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgekit.compression.channels import NAME
 from edgekit.compression.keras_graph import Operation, operations
@@ -28,7 +30,7 @@ class Statistics:
         self._lessons, self._found = lessons, operations(model, NAME)
         self._norms = [op for op in self._found if op.kind == "BatchNormalization"]
         self._runs: dict[str, Any] = {}
-        self._before: list[tuple[Any, ...]] | None = None
+        self._before: list[tuple[Any, ...]] = []
 
     def remember(self, *, pictures: int, seed: int) -> None:
         """See what each BatchNorm reads now; what is measured later keeps its results as they are.
@@ -38,15 +40,30 @@ class Statistics:
         """
         self._before = self._batches("in use", pictures, seed)
 
+    def follow(self, whole: Statistics, kept: Mapping[str, npt.NDArray[np.bool_]]) -> None:
+        """Take what a larger model remembered: this one is what was left of it.
+
+        Args:
+            whole: Has remembered, on the same pictures.
+            kept: Name of a BatchNorm -> which of its channels are left; those named alike are the same layer.
+        """
+        at = {op.name: number for number, op in enumerate(whole._norms)}
+        self._before = [
+            (count, [tuple(part[kept[op.name]] for part in found[at[op.name]]) for op in self._norms])
+            for count, found in whole._before
+        ]
+
     def measure(self, *, pictures: int, seed: int, progress: Progress | None = None) -> None:
-        """Set every BatchNorm's statistics; each batch is normalised by its own meanwhile.
+        """Set every BatchNorm's statistics so that its results keep the moments that were remembered.
+
+        Each batch is normalised by its own meanwhile.
 
         Args:
             pictures: How many at most.
             seed: Draws them.
             progress: Called with (stage, done, total).
         """
-        batches = self._batches("own" if self._before is None else "kept", pictures, seed, progress)
+        batches = self._batches("kept", pictures, seed, progress)
         weights = [count for count, _ in batches]
         for at, op in enumerate(self._norms if batches else []):
             mean, variance = (
@@ -74,7 +91,7 @@ class Statistics:
         done: list[Any] = []
         for start in range(0, len(places), _BATCH):
             part = places[start : start + _BATCH]
-            before = [list(pair) for pair in self._before[len(done)][1]] if how == "kept" and self._before else []
+            before = [list(pair) for pair in self._before[len(done)][1]] if how == "kept" else []
             found = self._runs[how](tf.constant(lessons.changed(part, 0)), before)
             done.append((len(part), [(mean.numpy(), variance.numpy()) for mean, variance in found]))
             if progress:

@@ -13,9 +13,11 @@ from edgekit import compress, convert, evaluate
 from edgekit.cli import main
 from edgekit.compression.channel_scores import WAYS, worth_of
 from edgekit.compression.channels import find_channels
+from edgekit.compression.choosing import total_cost
+from edgekit.compression.kernel_times import predicted_ms
 from edgekit.compression.passes import Subject, Workshop, parse_step, run_pass
+from edgekit.compression.rebuilding import rebuild
 from edgekit.compression.recipes import read_pass_list
-from edgekit.compression.statistics import Statistics
 from edgekit.errors import PassError, UsageError
 from edgekit.keras_network import KerasNetwork
 from edgekit.learning import Lessons
@@ -147,16 +149,52 @@ def test_taylor_is_the_slope_of_a_gate(world: World) -> None:
     assert worth.channels[group.channels][channel] == pytest.approx(slope**2, rel=0.05)
 
 
-def test_statistics_are_those_of_the_net_that_is_left(world: World) -> None:
-    subject = world.subject()
-    norm = subject.model.get_layer("stem_bn")
-    gamma, beta, mean, variance = norm.get_weights()
-    norm.set_weights([gamma, beta, mean + 3, 10 * variance])
-    Statistics(subject.model, world.lessons).measure(pictures=64, seed=0)
-    pixels = world.lessons.exact(np.sort(np.random.default_rng([0, 13]).permutation(world.lessons.train)[:64]))
-    image = (pixels.astype(np.float32) - np.array(SPEC.mean, np.float32)) / np.array(SPEC.std, np.float32)
-    made = np.asarray(subject.model.get_layer("stem")(image))
-    assert np.allclose(norm.moving_mean.numpy(), made.mean(axis=(0, 1, 2)), atol=1e-3)
+def test_results_of_batchnorm_keep_their_moments_behind_a_cut(world: World, tmp_path: Path) -> None:
+    """A net that is taught with frozen statistics lives with those it has: what is left must go on meaning the same."""
+    import keras
+
+    import edgekit.compression.prune_structured as room
+
+    cuts = []
+
+    def seen(model: Any, graph: Any, cut: Any) -> Any:
+        cuts.append((graph, cut))
+        return rebuild(model, graph, cut)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "rebuild", seen)
+        step = parse_step("prune=structured:macs=0.5,round=2,pictures=32,epochs=0,teacher=none")
+        subject = world.subject()
+        done = run_pass(subject, step, shop_of(world.lessons, tmp_path))
+    ((graph, cut),) = cuts
+    names = [op.name for op in graph.found if op.kind == "BatchNormalization"]
+    pixels = world.lessons.changed(np.random.default_rng([1, 13]).permutation(world.lessons.train)[:32], 0)
+    image = (np.asarray(pixels, np.float32) - np.array(SPEC.mean, np.float32)) / np.array(SPEC.std, np.float32)
+    before, after = (
+        keras.Model(model.input, [model.get_layer(name).output for name in names])(image)
+        for model in (subject.model, done.model)
+    )
+    moved = 0.0
+    for name, was, now in zip(names, before, after, strict=True):
+        kept = cut.kept[graph.of[next(op.output for op in graph.found if op.name == name)]]
+        was, now = np.asarray(was)[..., kept], np.asarray(now)
+        moved = max(moved, float(np.abs(was - now).max()))
+        np.testing.assert_allclose(now.mean((0, 1, 2)), was.mean((0, 1, 2)), atol=0.01)
+        np.testing.assert_allclose(now.std((0, 1, 2)), was.std((0, 1, 2)), rtol=0.02)
+    assert moved > 0.5
+
+
+def test_what_a_score_is_held_against_is_a_choice_of_its_own(world: World, tmp_path: Path) -> None:
+    """Within one budget of multiply-adds, channels that cost predicted time go before those that only cost those."""
+    found = {}
+    for per in ("auto", "macs", "ms"):
+        step = parse_step(f"prune=structured:macs=0.5,per={per},round=1,floor=0.1,epochs=0,teacher=none")
+        found[per] = run_pass(world.subject(), step, shop_of(world.lessons, tmp_path / per)).model
+        assert macs(found[per]) <= 0.5 * macs(world.cnn)
+    ms = {per: total_cost(find_channels(model), predicted_ms) for per, model in found.items()}
+    assert ms["ms"] < ms["macs"] == ms["auto"]
+    with pytest.raises(UsageError, match=r"per must be one of auto, macs, bytes, ms, not 'mss'.*'ms'"):
+        parse_step("prune=structured:macs=0.5,per=mss")
 
 
 def test_several_steps_cut_less_each_time_and_a_killed_one_goes_on_behind_the_last(
