@@ -80,6 +80,8 @@ def compress(
         raise UsageError("say what to do: --pass NAME=ARGS, once or more, or --recipe FILE")
     listed = read_pass_list(Path(recipe)) if recipe else None
     steps = listed.steps if listed else tuple(parse_step(text) for text in passes)
+    if "cluster" in [step.name for step in steps[:-1]]:
+        raise UsageError("cluster goes last: what is taught behind it parts the values that weights share")
     seed = seed if seed is not None else (listed.seed if listed and listed.seed is not None else 0)
     parent = run_path(str(source))
     trained = runs.read_toml(parent / runs.RECIPE) if (parent / runs.RECIPE).is_file() else {}

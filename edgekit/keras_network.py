@@ -48,6 +48,13 @@ def last_tensors(model: Any) -> tuple[Any, bool, Any]:
         tensor = _input(tensor)
 
 
+def flat_scores(last: Any) -> Any:
+    """Logits as (batch, classes), where a convolution makes them and a Reshape or Flatten stands behind it."""
+    import tensorflow as tf
+
+    return last if len(last.shape) == 2 else tf.reshape(last, (tf.shape(last)[0], int(np.prod(last.shape[1:]))))
+
+
 def _input(tensor: Any) -> Any:
     history = tensor._keras_history
     return history.operation._inbound_nodes[history.node_index].input_tensors[0]
@@ -99,6 +106,7 @@ class KerasNetwork:
         import tensorflow as tf
 
         last, features = self._twin(normalised(images, self.preprocess), training=training)
+        last = flat_scores(last)
         logits = tf.math.log(tf.maximum(last, _TINY)) if self._probable else last
         return {"logits": logits, "features": features}
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from edgekit.training.lessons import Course
 
 Progress = Callable[[str, int, int], None]
-_DRAWN = 10  # Lines of the picture: those that fall first.
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,9 @@ def study_pruning(
         EdgeKitError: Named by its class.
     """
     from edgekit.compressing import course_of
-    from edgekit.compression.prune_study import StudyRow, as_lines
+    from edgekit.compression.prune_study import StudyRow, as_cells
     from edgekit.conversion.noise import captured, load_tensorflow
-    from edgekit.reporting.curves import curves_svg
+    from edgekit.reporting.heatmap import heatmap_svg
     from edgekit.run_writing import weights_digest
     from edgekit.training.cache import Cache
     from edgekit.training.folders import read_gallery
@@ -94,9 +93,8 @@ def study_pruning(
 
         _, facts = cache.folder(f"study-{hashlib.sha256(key.encode()).hexdigest()[:24]}", fill)
     rows = tuple(StudyRow(**row) for row in facts["rows"])
-    lines = dict(list(as_lines(rows).items())[:_DRAWN])
-    title = f"{Path(str(source)).name}: accuracy without a share of one group's channels"
-    drawn = curves_svg(title, "share gone, %", "top-1, %", lines)
+    title = f"{Path(str(source)).name}: what each layer can spare"
+    drawn = heatmap_svg(title, f"top-1 in % of {facts['pictures']} pictures, by share gone", *as_cells(rows))
     table = io.StringIO()
     writer = csv.DictWriter(table, list(rows[0].to_json()))
     writer.writeheader()
@@ -116,11 +114,16 @@ def _study(
     from edgekit.compression.channel_scores import worth_of
     from edgekit.compression.channels import find_channels
     from edgekit.compression.prune_study import study_groups
+    from edgekit.errors import PassError
     from edgekit.keras_network import KerasNetwork
     from edgekit.training.loop import compiled
 
     lessons = course.lessons
+    if not len(lessons.labelled().train):
+        raise PassError("study", "no picture has a label", "put pictures into folders named by their classes")
     graph = find_channels(origin.model)
+    if not graph.groups:
+        raise PassError("study", "the model has no layer whose channels could go", "study one with a hidden layer")
     worth = worth_of(origin.model, graph, by, lessons, pictures=pictures, seed=seed, progress=progress)
     places = np.random.default_rng([seed, 16]).permutation(lessons.labelled().train)[:pictures]
     run = compiled(KerasNetwork(origin.model, origin.preprocess), lessons)

@@ -47,13 +47,21 @@ def versions(*packages: str) -> str:
 _KERNELS = ("avx512_vnni", "avx_vnni", "avx512f", "avx2", "avx", "asimddp", "asimd", "neon")
 
 
+def vector_instructions() -> str:
+    """The widest of this processor that kernels are written for, as /proc/cpuinfo calls it."""
+    flags = (_processor().get("flags") or _processor().get("Features") or "").split()
+    return next((name for name in _KERNELS if name in flags), "no vector instructions")
+
+
+def _processor() -> dict[str, str]:
+    lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}
+
+
 def machine() -> str:
     """Architecture, cores, memory, processor and its vector instructions, without the host's name."""
-    lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
-    told = {key.strip(): value.strip() for key, _, value in lines}
-    model = told.get("model name") or platform.processor() or "unknown processor"
-    flags = (told.get("flags") or told.get("Features") or "").split()
-    model += f" ({next((name for name in _KERNELS if name in flags), 'no vector instructions')})"
+    model = _processor().get("model name") or platform.processor() or "unknown processor"
+    model += f" ({vector_instructions()})"
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{platform.machine()}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, {model}"
 

@@ -9,6 +9,7 @@ import typer
 
 from edgekit.cli.terminal import print_json, progress_bar
 from edgekit.cli.train import show
+from edgekit.errors import UsageError
 
 HELP = "Run passes over a trained model: prune it, distil it from a teacher, train it on for int8."
 
@@ -38,6 +39,9 @@ def compress(
 ) -> None:
     """Run the verb; see HELP."""
     if study:
+        unused = [word for word, given in (("--pass", passes), ("--recipe", recipe), ("--augment", augment)) if given]
+        if unused:
+            raise UsageError(f"--study runs no pass and takes no {unused[0]}: leave one of them out")
         _study(source, data, out, preprocess, labels, seed or 0, as_json)
         return
     from edgekit.compressing import compress as run

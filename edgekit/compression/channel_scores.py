@@ -17,12 +17,13 @@ from edgekit.compression.choosing import Scores, Worth
 from edgekit.compression.keras_graph import WEIGHTED, readers
 from edgekit.compression.walking import plainly, walk
 from edgekit.errors import PassError
-from edgekit.keras_network import last_tensors, normalised
+from edgekit.keras_network import flat_scores, last_tensors, normalised
 from edgekit.learning import Lessons, Places, Progress
 
 WAYS = ("taylor", "magnitude", "bn", "activation", "random")
 _TINY = 1e-7
 _BATCH = 16
+_SILENT = 0.1
 
 
 def worth_of(
@@ -48,10 +49,10 @@ def worth_of(
     if by in ("magnitude", "bn"):
         scores = _by_magnitude(graph) if by == "magnitude" else _by_scale(graph)
         return Worth(scores, _branch_sums(graph, scores))
-    labelled = lessons.labelled().train
-    if not len(labelled):
-        raise PassError(NAME, f"by={by} needs pictures with labels", "take by=magnitude")
-    places = np.random.default_rng([seed, 12]).permutation(labelled)[:pictures]
+    looked = lessons.labelled().train if by == "taylor" else lessons.train
+    if not len(looked):
+        raise PassError(NAME, f"by={by} needs pictures with labels", "take by=magnitude or by=activation")
+    places = np.random.default_rng([seed, 12]).permutation(looked)[:pictures]
     return _by_pictures(model, graph, lessons, places, slopes=by == "taylor", progress=progress)
 
 
@@ -119,7 +120,7 @@ def _by_pictures(
     slopes: bool,
     progress: Progress | None,
 ) -> Worth:
-    """Mean square of gradient times value summed over a picture, or the mean size of the values, a group's mean 1."""
+    """Mean square of gradient times value summed over a picture, or how often a channel is active, a group's mean 1."""
     gates = _gates(graph)
     exits = {block.exit for block in graph.blocks}
     seen = np.zeros(graph.count)
@@ -157,6 +158,19 @@ def _gates(graph: ChannelGraph) -> list[int]:
     return gates
 
 
+def _active(value: Any) -> Any:
+    """Share of a channel's places at which it says something, for each picture, shape (n, C).
+
+    Behind a ReLU that is where it is not zero; elsewhere, and for what is as good as zero, where it is more than a
+    tenth of its layer's root mean square.
+    """
+    import tensorflow as tf
+
+    floor = _SILENT * tf.sqrt(tf.reduce_mean(tf.square(value)))
+    said = tf.cast(tf.abs(value) > floor, tf.float32)
+    return tf.reduce_mean(said, axis=list(range(1, len(value.shape) - 1)))
+
+
 def _step(
     model: Any, graph: ChannelGraph, lessons: Lessons, watched: list[int], *, slopes: bool
 ) -> Callable[[Any, Any], Mapping[int, npt.NDArray[np.float64]]]:
@@ -179,15 +193,17 @@ def _step(
                     kept[op.output] = made
                 return made
 
-            scores = walk(graph.found, image, call)[output]
+            scores = flat_scores(walk(graph.found, image, call)[output])
             logits = tf.math.log(tf.maximum(scores, _TINY)) if probable else scores
-            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits))
+            # Scores from values alone need no class; -1 stands for none.
+            known = tf.maximum(targets, 0)
+            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(known, logits))
         values = [kept[value] for value in watched]
         if slopes:
             gradients = tape.gradient(loss, values)
             parts = [value * gradient for value, gradient in zip(values, gradients, strict=True)]
             return [tf.reduce_sum(part, axis=list(range(1, len(part.shape) - 1))) for part in parts]
-        return [tf.reduce_mean(tf.abs(value), axis=list(range(1, len(value.shape) - 1))) for value in values]
+        return [_active(value) for value in values]
 
     spec = lessons.preprocess
     signature = [

@@ -222,7 +222,7 @@ def _groups(minted: dict[str, Ids], count: int, fixed: npt.NDArray[np.bool_]) ->
 def _blocks(found: Sequence[Operation]) -> tuple[Block, ...]:
     """Additions of a value and of a straight branch that begins with it."""
     read = readers(list(found))
-    maker = {op.output: op for op in found}
+    maker, maker_of = {op.output: op for op in found}, {op.name: op for op in found}
     blocks = []
     for op in found:
         if op.kind != "Add" or len(op.inputs) != 2:
@@ -232,7 +232,8 @@ def _blocks(found: Sequence[Operation]) -> tuple[Block, ...]:
             while value != start and read[value] == 1 and len(maker[value].inputs) == 1:
                 chain.append(maker[value].name)
                 value = maker[value].inputs[0]
-            if value == start and chain:
+            # A branch without weights is no layer that could go.
+            if value == start and any(maker_of[name].layer.weights for name in chain):
                 blocks.append(Block(op.name, tuple(reversed(chain)), start, end))
                 break
     return tuple(blocks)

@@ -108,14 +108,15 @@ class Rule:
         floor: Share of each group that stays at least.
         spread: ``global`` ranks all groups together by score for cost; ``even`` takes the same share of each.
         what: ``channels``, ``blocks`` or ``both``.
-        least: Group -> channels that stay at least, where the model was cut before: a share of what it had then.
+        least: Makers of a group -> channels that stay at least, where the model was cut before: a share of what it had
+            then.
     """
 
     round: int = 8
     floor: float = 0.2
     spread: str = "global"
     what: str = "channels"
-    least: Mapping[str, float] = field(default_factory=dict)
+    least: Mapping[tuple[str, ...], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,11 +164,12 @@ def choose(
                 best = price, move
         if best is None:
             share = f"{100 * state.total / state.whole:.0f} %"
-            raise PassError(
-                NAME,
-                f"{unit or 'the budget'} cannot be met: with the least of every group left it still takes {share}",
-                f"ask for more, or lower floor={rule.floor:g} or round={rule.round}",
-            )
+            if rule.what == "blocks":
+                left, remedy = "without any of the blocks", "what=both, which takes channels too"
+            else:
+                left, remedy = "with the least of every group left", f"lower floor={rule.floor:g} or round={rule.round}"
+            problem = f"{unit or 'the budget'} cannot be met: {left} it still takes {share}"
+            raise PassError(NAME, problem, f"ask for more, or {'take ' * (rule.what == 'blocks')}{remedy}")
         state.take(best[1])
     return Cut(state.kept, tuple(state.dropped))
 
@@ -191,7 +193,7 @@ class _State:
             [n for n, s in self._sites.items() if np.isin(queue, s.read).any() or np.isin(queue, s.made).any()]
             for queue in self._queues
         ]
-        self._least = [rule.least.get(group.name, rule.floor * len(group.channels)) for group in graph.groups]
+        self._least = [rule.least.get(group.makers, rule.floor * len(group.channels)) for group in graph.groups]
         self._prices: dict[Any, float | None] = {}
 
     def moves(self) -> list[Any]:

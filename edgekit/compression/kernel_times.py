@@ -12,8 +12,10 @@ from edgekit.compression.choosing import Shape
 
 # Channels a tile, and nanoseconds a multiply-add once counts are rounded up to whole tiles.
 _TILE = 8
-# The first convolution reads three colours, which fill no tile; a dense layer was not measured and counts as pointwise.
-_NS = {"pointwise": 0.027, "convolution": 0.128, "depthwise": 0.075, "Dense": 0.027}
+# The first convolution reads three colours, which fill no tile. Other large kernels run as the pointwise ones do, over
+# indirect addresses, and count as they do, and so does a dense layer.
+_NS = {"mixing": 0.027, "colours": 0.128, "depthwise": 0.075}
+_COLOURS = 4
 
 
 def predicted_ms(shape: Shape) -> float:
@@ -21,12 +23,9 @@ def predicted_ms(shape: Shape) -> float:
     made, read = _tiles(shape.channels_out), shape.channels_in
     if shape.kind == "DepthwiseConv2D":
         return shape.positions * shape.kernel**2 * made * _NS["depthwise"] / 1e6
-    if shape.kind == "Dense":
-        return _tiles(read) * made * _NS["Dense"] / 1e6
-    kind = "pointwise" if shape.kernel == 1 else "convolution"
-    # The three colours of an image are no tile of their own.
-    read = _tiles(read) if read > 4 else read
-    return shape.positions * shape.kernel**2 * read * made * _NS[kind] / 1e6
+    if read <= _COLOURS and shape.kind == "Conv2D" and shape.kernel > 1:
+        return shape.positions * shape.kernel**2 * read * made * _NS["colours"] / 1e6
+    return shape.positions * shape.kernel**2 * _tiles(read) * made * _NS["mixing"] / 1e6
 
 
 def _tiles(count: int) -> int:

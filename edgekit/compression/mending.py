@@ -13,7 +13,7 @@ from edgekit.compression.passes import Step, Subject, Teacher, Value, Workshop
 from edgekit.compression.teaching import Itself, Weighing, follow
 from edgekit.compression.walking import as_taught, plainly, walk
 from edgekit.errors import PassError
-from edgekit.keras_network import KerasNetwork, last_tensors, normalised
+from edgekit.keras_network import KerasNetwork, flat_scores, last_tensors, normalised
 from edgekit.learning import Objective, Plan, cross_entropy
 from edgekit_device.contract.preprocess import Preprocess
 
@@ -34,7 +34,7 @@ TEACHING: dict[str, Value] = {
 def zeros_of(model: Any) -> dict[str, npt.NDArray[np.bool_]]:
     """Layer -> where its kernel is not exactly zero, of the layers where some of it is: what pruning left.
 
-    Training never lands on an exact zero, so they need no file of their own and survive every .keras file.
+    Training hardly ever lands on an exact zero, so they need no file of their own and survive every .keras file.
     """
     found = {}
     for layer in model.layers:
@@ -93,7 +93,7 @@ class MendingNetwork(KerasNetwork):
                 return run(op, value)
 
         values = walk(self._found, normalised(images, self.preprocess), call)
-        last = values[self._last]
+        last = flat_scores(values[self._last])
         logits = tf.math.log(tf.maximum(last, _TINY)) if self._probable else last
         return {"logits": logits, "features": values[self._features], "sizes": tf.add_n(sizes) if sizes else 0.0}
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from edgekit.compression.channel_scores import WAYS, worth_of
 from edgekit.compression.channels import NAME, find_channels
-from edgekit.compression.choosing import Cost, Rule, choose, int8_bytes, multiply_adds, total_cost
+from edgekit.compression.choosing import Cost, Rule, Worth, choose, int8_bytes, multiply_adds, total_cost
 from edgekit.compression.kernel_times import predicted_ms
 from edgekit.compression.mending import TEACHING, MendingNetwork, mend, teacher_of, teaching_problem
 from edgekit.compression.passes import Step, Subject, Value, Workshop
@@ -73,7 +75,7 @@ def rule_of(values: Mapping[str, Value]) -> Rule:
 
 
 def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subject:
-    """Score, cut, measure BatchNorm's statistics anew, teach; `steps` times, each time nearer to the budget.
+    """Score, cut, let BatchNorm's statistics follow, teach; `steps` times, each time nearer to the budget.
 
     Raises:
         PassError: The model cannot be followed, or the budget not met.
@@ -84,7 +86,10 @@ def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subjec
     whole = total_cost(graph, cost)
     budget = asked * whole if asked < 1 else asked
     rule = rule_of(step.values)
-    rule = replace(rule, least={group.name: rule.floor * len(group.channels) for group in graph.groups})
+    rule = replace(rule, least={group.makers: rule.floor * len(group.channels) for group in graph.groups})
+    # Said before hours of teaching: whatever the scores are, this is what can go.
+    nothing = Worth(np.zeros(graph.count), {block.name: 0.0 for block in graph.blocks})
+    choose(graph, nothing, budget, cost, rule, f"{key}={asked:g}")
     teacher = teacher_of(subject, step, workshop)
     steps, epochs = int(step.values["steps"]), int(step.values["epochs"])
     model = subject.model
@@ -103,7 +108,7 @@ def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subjec
             workshop.keep(f"{number}-cut", cut)
         model = cut
         seed_dropout(model, workshop.seed + number)
-        share = epochs // steps + (epochs % steps if number == steps else 0)
+        share = epochs * number // steps - epochs * (number - 1) // steps
         network = MendingNetwork(model, subject.preprocess)
         mend(subject, network, teacher, step, workshop, epochs=share, stage=stage)
         network.settle_masks()

@@ -71,15 +71,18 @@ def study_groups(
             progress("study", min(total, len(rows) + 1 - len(graph.groups)), total)
         return found
 
-    for group in graph.groups:
-        rows.append(StudyRow(group.name, len(group.channels), 0, whole))
-    for group in graph.groups:
+    # Two groups may begin with the same layer, where a concatenation is added to it.
+    makers = [group.name for group in graph.groups]
+    names = [name if makers.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(makers)]
+    for group, name in zip(graph.groups, names, strict=True):
+        rows.append(StudyRow(name, len(group.channels), 0, whole))
+    for group, name in zip(graph.groups, names, strict=True):
         queue = group.channels[np.argsort(worth.channels[group.channels], kind="stable")]
         for share in SHARES:
             gone = round(share * len(queue))
             kept = np.ones(graph.count, bool)
             kept[queue[:gone]] = False
-            rows.append(StudyRow(group.name, len(queue), gone, judge(Cut(kept))))
+            rows.append(StudyRow(name, len(queue), gone, judge(Cut(kept))))
     for block in graph.blocks:
         rows.append(StudyRow(block.name, 1, 1, judge(Cut(np.ones(graph.count, bool), (block.name,)))))
     return rows
@@ -89,6 +92,17 @@ def _right(run: Run, lessons: Lessons, places: Places) -> float:
     parts = [places[start : start + _BATCH] for start in range(0, len(places), _BATCH)]
     hits = [run(lessons.exact(part)).argmax(axis=1) == lessons.targets[part] for part in parts]
     return float(np.concatenate(hits).mean())
+
+
+def as_cells(rows: Sequence[StudyRow]) -> tuple[list[str], dict[str, list[float | None]]]:
+    """(heads, name -> top-1 in per cent by share gone): every group, the most sensitive first, then every block."""
+    lines = as_lines(rows)
+    heads = ["0 %", *(f"{100 * share:.0f} %" for share in SHARES), "the block"]
+    cells: dict[str, list[float | None]] = {name: [*(top1 for _, top1 in line), None] for name, line in lines.items()}
+    blocks = sorted((row for row in rows if row.channels == 1), key=lambda row: row.top1)
+    empty: list[float | None] = [None] * (len(heads) - 1)
+    cells |= {f"without {row.group}": [*empty, 100 * row.top1] for row in blocks}
+    return (heads if blocks else heads[:-1]), {n: (line if blocks else line[:-1]) for n, line in cells.items()}
 
 
 def as_lines(rows: Sequence[StudyRow]) -> dict[str, list[tuple[float, float]]]:

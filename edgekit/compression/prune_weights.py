@@ -55,6 +55,8 @@ def problem_with(values: Mapping[str, Value]) -> str | None:
     for key in ("threshold", "l1", "begin", "end", "frequency"):
         if float(values[key]) < 0:
             return f"{key} must not be negative"
+    if int(values["begin"]) > int(values["end"]) > 0:
+        return "begin must not be above end"
     if float(values["initial"]) > float(values["sparsity"]) and values["sparsity"]:
         return "initial must not be above sparsity: zeros do not come back"
     if float(values["power"]) <= 0 or int(values["pictures"]) < 1:
@@ -102,12 +104,13 @@ class SparseNetwork(MendingNetwork):
 
     def advance(self, step: int, total: int) -> None:
         """Before each step of training: put zeros where the schedule wants more of them."""
-        if self._values["threshold"]:
-            if step == 0:
-                self.set_masks(self._below())
-            return
         share = self._schedule.share(step, total)
-        if share is not None:
+        if share is None:
+            return
+        if self._values["threshold"]:
+            # Time and again: what L1 pulls below the threshold later goes too.
+            self.set_masks(self._below())
+        else:
             self.set_masks(masks_of(self.scores(), share, everywhere=self._values["scope"] == "global"))
 
     def finish(self) -> None:
@@ -147,14 +150,14 @@ class SparseNetwork(MendingNetwork):
                 # Sizes of weights say nothing across layers that BatchNorm scales.
                 found = {name: values / max(1e-12, float(values.std())) for name, values in found.items()}
         else:
-            sizes, squares = self._gradients()
-            parts = sizes if by == "gradient" else squares
-            power = 1 if by == "gradient" else 2
+            # A square of a mean would be no curvature: the diagonal of the Fisher matrix is told picture by picture.
+            power, batch = (1, _BATCH) if by == "gradient" else (2, 1)
+            parts = self._gradients(power, batch)
             found = {name: parts[name] * np.abs(values) ** power / power for name, values in weights.items()}
         return {name: np.where(self.masks[name].numpy() > 0, values, -1.0) for name, values in found.items()}
 
-    def _gradients(self) -> tuple[Scores, Scores]:
-        """Mean size and mean square of each weight's gradient over batches of labelled pictures.
+    def _gradients(self, power: int, batch: int) -> Scores:
+        """Mean of each weight's gradient to a power, in size, over batches of labelled pictures.
 
         Raises:
             PassError: None of them has a label.
@@ -167,14 +170,14 @@ class SparseNetwork(MendingNetwork):
         if self._slopes is None:
             self._slopes = self._slope_step()
         draw = np.random.default_rng([self._seed, 15]).permutation(lessons.train)[: int(self._values["pictures"])]
-        sizes, squares = ({name: np.zeros(kernel.shape) for name, kernel in self._kernels.items()} for _ in range(2))
-        for start in range(0, len(draw), _BATCH):
-            at = draw[start : start + _BATCH]
+        sums = {name: np.zeros(kernel.shape) for name, kernel in self._kernels.items()}
+        starts = range(0, len(draw), batch)
+        for start in starts:
+            at = draw[start : start + batch]
             found = self._slopes(tf.constant(lessons.exact(at)), tf.constant(lessons.targets[at]))
             for name, gradient in zip(self._kernels, found, strict=True):
-                sizes[name] += np.abs(gradient.numpy())
-                squares[name] += np.square(gradient.numpy())
-        return sizes, squares
+                sums[name] += np.abs(gradient.numpy()) ** power
+        return {name: values / len(starts) for name, values in sums.items()}
 
     def _slope_step(self) -> Any:
         import tensorflow as tf

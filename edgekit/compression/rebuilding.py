@@ -79,8 +79,8 @@ def zero(model: Any, graph: ChannelGraph, cut: Cut) -> None:
         whole = op in last.values()
         tensors = []
         for at, (tensor, place) in enumerate(_kept_parts(op, graph, cut.kept)):
-            # Mean and variance stay: scale and offset of nothing make nothing.
-            if op.kind == "BatchNormalization" and at >= len(op.layer.get_weights()) - 2:
+            # The variance stays: it is divided by. The mean does not: without a scale it would be left over.
+            if op.kind == "BatchNormalization" and at == len(op.layer.get_weights()) - 1:
                 tensors.append(tensor)
                 continue
             emptied = np.zeros_like(tensor)

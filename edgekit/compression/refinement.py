@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgekit.compression.bias import corrected_bias
 from edgekit.compression.graph import FloatGraph, Node, weight_matrix, weight_tensor
 from edgekit.compression.patches import patches, places
-from edgekit.compression.rounding import channel_scales, nearest, round_apart, round_together
+from edgekit.compression.rounding import channel_scales, nearest, round_apart, round_together, shares_values
 from edgekit.compression.simulation import Batch, Values, activate, compute, grids_of, linear
 
 Array = npt.NDArray[np.float32]
@@ -137,7 +137,8 @@ class _Walk:
         scales = channel_scales(matrix, per_tensor=node.kind in self.how.per_tensor)
         plain = nearest(matrix, scales)
         chosen = plain
-        if self.how.rounding:
+        # Feedback would part what shares a value, and with it what a zip gains.
+        if self.how.rounding and not shares_values(matrix):
             at = places(batch, out_shape, PLACES, self.rng)
             kernel = (int(weights.shape[1]), int(weights.shape[2])) if weights.ndim == 4 else (1, 1)
             seen = patches(node, batch, at, kernel)

@@ -16,6 +16,7 @@ Matrix = npt.NDArray[np.float64]
 
 LEVELS = 127
 _BLOCK = 128
+_FEW = 0.75
 
 
 def channel_scales(weights: Matrix, *, per_tensor: bool = False) -> Matrix:
@@ -29,6 +30,16 @@ def channel_scales(weights: Matrix, *, per_tensor: bool = False) -> Matrix:
 def nearest(weights: Matrix, scales: Matrix) -> Matrix:
     """Every weight to the nearest step, by itself: what a quantiser does."""
     return np.clip(np.rint(weights / scales), -LEVELS, LEVELS) * scales
+
+
+def shares_values(weights: Matrix) -> bool:
+    """Whether the weights of a layer share few values, channel by channel, as the pass `cluster` leaves them.
+
+    Zeros do not count: pruned weights share theirs.
+    """
+    filled = [row[row != 0] for row in weights]
+    whole = sum(len(row) for row in filled)
+    return whole > 0 and sum(len(np.unique(row)) for row in filled) < _FEW * whole
 
 
 def round_together(weights: Matrix, moment: Matrix, scales: Matrix, *, damping: float = 0.01) -> Matrix:

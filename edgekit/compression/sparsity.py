@@ -6,6 +6,7 @@ thresholds as shares of a layer's spread, S. Han et al., 2015.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,7 +33,7 @@ class Polynomial:
         initial: Share of zeros at `begin`.
         final: Share of zeros from `end` on.
         begin: Step of the first mask.
-        end: Step of the last one; 0 for two thirds of all.
+        end: Step of the last one; 0 for two thirds of those behind `begin`.
         frequency: Steps between masks; 0 for a tenth of the way.
         power: Of the polynomial; 1 is a straight line.
     """
@@ -46,8 +47,11 @@ class Polynomial:
 
     def share(self, step: int, total: int) -> float | None:
         """See `Schedule`; always a mask at the very end, so that the final share is reached."""
-        end = min(self.end or max(1, 2 * total // 3), max(1, total - 1))
-        begin = min(self.begin, end)
+        last = total - 1
+        begin = min(self.begin, last)
+        # Two thirds of what is left: the rest of the way heals.
+        end = min(self.end or begin + max(1, 2 * (total - begin) // 3), last)
+        begin = min(begin, end)
         frequency = self.frequency or max(1, (end - begin) // 10)
         if step < begin or step > end or ((step - begin) % frequency and step != end):
             return None
@@ -79,16 +83,20 @@ def read_table(text: str) -> dict[int, float]:
     Raises:
         ValueError: It is not written so, or does not grow.
     """
-    table = {}
+    table: dict[int, float] = {}
     for part in text.split("/"):
         epoch, colon, share = part.partition(":")
-        if not colon:
-            raise ValueError(f"table='{text}' must be written like 2:0.5/4:0.75")
-        table[int(epoch)] = float(share)
-    if list(table) != sorted(table) or list(table.values()) != sorted(table.values()):
-        raise ValueError(f"table='{text}' must grow, epoch by epoch and share by share")
-    if min(table) < 1 or not 0 <= min(table.values()) <= max(table.values()) < 1:
-        raise ValueError(f"table='{text}' must have epochs from 1 on and shares from 0 to below 1")
+        try:
+            number, wanted = int(epoch), float(share)
+        except ValueError:
+            number, wanted = 0, math.nan
+        if not colon or number < 1 or not 0 <= wanted < 1:
+            raise ValueError(
+                f"table='{text}' must be written like 2:0.5/4:0.75: epochs from 1 on, shares from 0 to below 1"
+            )
+        if table and (number <= max(table) or wanted < max(table.values())):
+            raise ValueError(f"table='{text}' must grow, epoch by epoch and share by share")
+        table[number] = wanted
     return table
 
 

@@ -1,6 +1,8 @@
-"""The toy classifier of the conversion tests, lowered and calibrated once."""
+"""The toy classifier of the conversion tests, lowered and calibrated once; a small net that has learnt."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,8 +11,18 @@ from edgekit.compression.graph import FloatGraph
 from edgekit.conversion.tflite import calibrate, lower
 from edgekit_device.vision import quantise
 from tests.conversion.conftest import PREPROCESS, Toy, toy
+from tests.worlds.taught_nets import TaughtNet
 
 __all__ = ["toy"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TaughtNet]:
+    """A net that a module's passes work on, each on a copy of its own."""
+    root = tmp_path_factory.mktemp("taught")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+        yield TaughtNet(root)
 
 
 @pytest.fixture(scope="session")

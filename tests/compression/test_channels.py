@@ -54,7 +54,33 @@ def mixed() -> Any:
     return model
 
 
-NETS = {"lite0": lite0, "small cnn": lambda: small_cnn(4), "dense": dense_net, "mixed": mixed}
+def without_scales() -> Any:
+    """BatchNorm without scale, whose mean alone makes something of nothing, and beside it one without an offset."""
+    import keras
+
+    keras.utils.set_random_seed(4)
+    layers = keras.layers
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, 2, use_bias=False, name="stem")(image)
+    x = layers.ReLU(name="one")(layers.BatchNormalization(scale=False, name="shifted")(x))
+    x = layers.BatchNormalization(center=False, name="scaled")(layers.Conv2D(12, 1, name="wide")(x))
+    x = layers.GlobalAveragePooling2D(name="pool")(layers.ReLU(name="two")(x))
+    model = keras.Model(image, layers.Dense(3, name="scores")(x))
+    rng = np.random.default_rng(0)
+    for name in ("shifted", "scaled"):
+        norm = model.get_layer(name)
+        *others, variance = norm.get_weights()
+        norm.set_weights([*(rng.uniform(-2, -0.5, v.shape) for v in others), np.full_like(variance, 0.7)])
+    return model
+
+
+NETS = {
+    "lite0": lite0,
+    "small cnn": lambda: small_cnn(4),
+    "dense": dense_net,
+    "mixed": mixed,
+    "no scales": without_scales,
+}
 
 
 def drawn_worth(graph: Any, seed: int = 0) -> Worth:
@@ -163,6 +189,25 @@ def test_a_budget_in_milliseconds_is_met_and_takes_most_where_pictures_are_large
     assert left["block2a_expand_conv"] < left["block7a_expand_conv"]
 
 
+def test_a_large_kernel_that_mixes_channels_costs_what_its_multiply_adds_do() -> None:
+    """Only that on the three colours of an image is another kernel."""
+    large, small = (Shape("Conv2D", kernel, 1, 28 * 28, 64, 64) for kernel in (3, 1))
+    assert predicted_ms(large) == pytest.approx(9 * predicted_ms(small))
+    colours = Shape("Conv2D", 3, 2, 112 * 112, 3, 32)
+    assert predicted_ms(colours) / multiply_adds(colours) > 2 * predicted_ms(large) / multiply_adds(large)
+
+
+def test_an_addition_with_a_branch_without_weights_is_no_block() -> None:
+    import keras
+
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, name="stem")(image)
+    x = layers.Add(name="sum")([x, layers.Activation("tanh", name="bent")(x)])
+    model = keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    assert find_channels(model).blocks == ()
+
+
 def test_whole_blocks_may_go() -> None:
     model = lite0()
     graph = find_channels(model)
@@ -178,6 +223,27 @@ def test_a_budget_out_of_reach_is_refused_with_what_is_left() -> None:
     graph = find_channels(small_cnn(4))
     with pytest.raises(PassError, match=r"macs=0.01 cannot be met: .* still takes \d+ %; .*floor=0.2 or round=8"):
         choose(graph, drawn_worth(graph), 1.0, multiply_adds, Rule(), "macs=0.01")
+
+
+def test_a_floor_belongs_to_the_group_not_to_the_layer_it_begins_with() -> None:
+    """A concatenation that is added to one wide layer parts its channels into two groups that begin alike."""
+    import keras
+
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    wide = layers.ReLU()(layers.ReLU()(layers.Conv2D(24, 3, padding="same", name="wide")(image)))
+    parts = [layers.Conv2D(n, 3, padding="same", name=name)(image) for n, name in ((16, "left"), (8, "right"))]
+    x = layers.Add(name="sum")([wide, layers.Concatenate(name="both")(parts)])
+    model = keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    graph = find_channels(model)
+    assert [(group.makers, len(group.channels)) for group in graph.groups] == [
+        (("wide", "left"), 16), (("wide", "right"), 8)]  # fmt: skip
+    rule = Rule(round=1, least={("wide", "left"): 12, ("wide", "right"): 2})
+    budget = 0.6 * total_cost(graph, multiply_adds)
+    cut = choose(graph, drawn_worth(graph), budget, multiply_adds, rule)
+    assert cut.kept[graph.groups[0].channels].sum() >= 12
+    with pytest.raises(PassError, match=r"without any of the blocks it still takes 100 %.*what=both"):
+        choose(graph, drawn_worth(graph), budget, multiply_adds, Rule(what="blocks"))
 
 
 def strange(kind: str) -> Any:

@@ -15,74 +15,25 @@ from edgekit.compression.channel_scores import WAYS, worth_of
 from edgekit.compression.channels import find_channels
 from edgekit.compression.choosing import total_cost
 from edgekit.compression.kernel_times import predicted_ms
-from edgekit.compression.passes import Subject, Workshop, parse_step, run_pass
+from edgekit.compression.passes import Subject, parse_step, run_pass
 from edgekit.compression.rebuilding import rebuild
 from edgekit.compression.recipes import read_pass_list
 from edgekit.errors import PassError, UsageError
 from edgekit.keras_network import KerasNetwork
-from edgekit.learning import Lessons
 from edgekit.runs import read_json
-from edgekit.training.loop import Loop, answers, compiled
 from edgekit.zoo import build
 from edgekit.zoo.counts import macs, parameters
 from tests.training.conftest import TINY
 from tests.training.test_folders import SPEC
-from tests.worlds.photo_folders import crops_folder, digits_folder
-from tests.worlds.small_nets import GREY, dense_net, lessons_of, save, small_cnn, teach
-
-
-class World:
-    """A trained net with its pictures."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.data = root, crops_folder(root / "data", 4, 24)
-        self.lessons = lessons_of(self.data, SPEC, root / "cache")
-        self.cnn = teach(small_cnn(4, width=16), self.lessons, 12)
-        self.net = save(self.cnn, root / "net", SPEC, self.lessons.labels)
-
-    def subject(self) -> Subject:
-        import keras
-
-        copy = keras.models.clone_model(self.cnn)
-        copy.set_weights(self.cnn.get_weights())
-        return Subject(copy, SPEC, self.lessons.labels)
-
-    def asked(self, *passes: str) -> dict[str, Any]:
-        stated = str(self.net.with_name("preprocess.json"))
-        return {"data": self.data, "passes": passes, "preprocess": stated, "augment": "none"}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root = tmp_path_factory.mktemp("prune")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-        yield World(root)
-
-
-def shop_of(lessons: Lessons, folder: Path, **more: Any) -> Workshop:
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def cached(key: str, fill: Any) -> Path:
-        place = folder / key
-        if not place.is_dir():
-            place.mkdir()
-            fill(place)
-        return place
-
-    def nobody(name: str) -> Any:
-        raise AssertionError("no teacher was asked for")
-
-    return Workshop(lessons, Loop(), nobody, cached, **more)
-
-
-def right(model: Any, lessons: Lessons) -> float:
-    said = answers(compiled(KerasNetwork(model, lessons.preprocess), lessons), lessons, lessons.train)
-    return float((said.argmax(1) == lessons.targets[lessons.train]).mean())
+from tests.worlds.photo_folders import digits_folder
+from tests.worlds.small_nets import GREY, dense_net, lessons_of, teach
+from tests.worlds.taught_nets import TaughtNet, right, shop_of
 
 
 @pytest.mark.parametrize("by", [way for way in WAYS if way != "bn"])
-def test_every_way_meets_the_budget_and_the_net_still_knows_its_classes(world: World, by: str, tmp_path: Path) -> None:
+def test_every_way_meets_the_budget_and_the_net_still_knows_its_classes(
+    world: TaughtNet, by: str, tmp_path: Path
+) -> None:
     shop = shop_of(world.lessons, tmp_path)
     step = parse_step(f"prune=structured:macs=0.6,by={by},round=2,epochs=4,rate=0.003")
     done = run_pass(world.subject(), step, shop)
@@ -95,7 +46,7 @@ def test_every_way_meets_the_budget_and_the_net_still_knows_its_classes(world: W
     assert macs(world.cnn) == done.facts["pruned"]["before"]["macs"]
 
 
-def test_a_channel_that_does_nothing_goes_first_whatever_ranks_it(world: World) -> None:
+def test_a_channel_that_does_nothing_goes_first_whatever_ranks_it(world: TaughtNet) -> None:
     """Dead by its weights, its scale, its activations and its part in the loss."""
     subject = world.subject()
     last = subject.model.get_layer("last")
@@ -122,7 +73,7 @@ def test_a_channel_that_does_nothing_goes_first_whatever_ranks_it(world: World) 
     assert int(np.argmin(worth.channels[head.channels])) == 7
 
 
-def test_taylor_is_the_slope_of_a_gate(world: World) -> None:
+def test_taylor_is_the_slope_of_a_gate(world: TaughtNet) -> None:
     """One channel scaled by 1 + h: the loss of each picture changes by h times what its gate says."""
     import tensorflow as tf
 
@@ -149,7 +100,7 @@ def test_taylor_is_the_slope_of_a_gate(world: World) -> None:
     assert worth.channels[group.channels][channel] == pytest.approx(slope**2, rel=0.05)
 
 
-def test_results_of_batchnorm_keep_their_moments_behind_a_cut(world: World, tmp_path: Path) -> None:
+def test_results_of_batchnorm_keep_their_moments_behind_a_cut(world: TaughtNet, tmp_path: Path) -> None:
     """A net that is taught with frozen statistics lives with those it has: what is left must go on meaning the same."""
     import keras
 
@@ -184,7 +135,7 @@ def test_results_of_batchnorm_keep_their_moments_behind_a_cut(world: World, tmp_
     assert moved > 0.5
 
 
-def test_what_a_score_is_held_against_is_a_choice_of_its_own(world: World, tmp_path: Path) -> None:
+def test_what_a_score_is_held_against_is_a_choice_of_its_own(world: TaughtNet, tmp_path: Path) -> None:
     """Within one budget of multiply-adds, channels that cost predicted time go before those that only cost those."""
     found = {}
     for per in ("auto", "macs", "ms"):
@@ -198,7 +149,7 @@ def test_what_a_score_is_held_against_is_a_choice_of_its_own(world: World, tmp_p
 
 
 def test_several_steps_cut_less_each_time_and_a_killed_one_goes_on_behind_the_last(
-    world: World, tmp_path: Path
+    world: TaughtNet, tmp_path: Path
 ) -> None:
     kept: dict[str, Any] = {}
     shop = shop_of(world.lessons, tmp_path, keep=kept.__setitem__, kept=kept.get)
@@ -215,7 +166,7 @@ def test_several_steps_cut_less_each_time_and_a_killed_one_goes_on_behind_the_la
     assert list(again.history) == ["prune 2"]
 
 
-def test_a_pruned_run_is_an_ordinary_one(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pruned_run_is_an_ordinary_one(world: TaughtNet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Pruned, taught by what it was, rounded; converted, judged."""
     passes = ("prune=structured:macs=0.6,round=2,epochs=1", f"distil={world.net}:epochs=1", "qat=epochs=1")
     made = compress(world.net, out=tmp_path / "all", **world.asked(*passes))
@@ -249,7 +200,7 @@ def test_a_dense_net_loses_neurons(tmp_path: Path) -> None:
     assert right(done.model, lessons) > before - 0.1
 
 
-def test_scales_are_asked_of_a_net_without_batchnorm(tmp_path: Path, world: World) -> None:
+def test_scales_are_asked_of_a_net_without_batchnorm(tmp_path: Path, world: TaughtNet) -> None:
     shop = shop_of(world.lessons, tmp_path)
     with pytest.raises(PassError, match="'hidden' has no BatchNormalization"):
         run_pass(Subject(dense_net(4), GREY, world.lessons.labels), parse_step("prune=structured:macs=0.5,by=bn"), shop)

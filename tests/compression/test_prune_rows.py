@@ -28,7 +28,7 @@ def test_rows_run_go_on_and_stand_on_the_page(
         assert f"| {title(row)} |" in page
     # What was not measured is named, and no figure stands for it.
     assert "Not measured: `qat`" in page and "`narrow-50`" in page
-    assert "Best at half of the multiply-adds" in page
+    assert "Goals at half of the multiply-adds" in page
     assert "| at random, the same share of each layer |" in page
     figures = json.loads((tmp_path / "prune.json").read_text("utf-8"))
     drawn = ElementTree.fromstring(picture(figures["rows"], figures["ms"]))

@@ -5,24 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from edgekit.cli import main
 from edgekit.compression.channels import find_channels
-from tests.compression.test_prune import World
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root = tmp_path_factory.mktemp("study")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-        yield World(root)
+from tests.worlds.taught_nets import TaughtNet
 
 
 def test_one_command_says_what_each_layer_can_spare_and_a_second_one_looks_it_up(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: TaughtNet, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["compress", str(world.net), "--data", str(world.data), "--preprocess", world.asked()["preprocess"]]
     assert main([*words, "--study", "-o", str(tmp_path / "s")]) == 0
@@ -36,7 +29,11 @@ def test_one_command_says_what_each_layer_can_spare_and_a_second_one_looks_it_up
         assert rows[0]["top1"] > 0.7 and min(row["top1"] for row in rows) < rows[0]["top1"]
         assert group in said
     assert [row["group"] for row in found["rows"] if row["channels"] == 1] == ["sum"]
-    assert "<polyline" in (tmp_path / "s.svg").read_text()
+    drawn = ElementTree.fromstring((tmp_path / "s.svg").read_text())
+    # A cell for each figure: four of each layer, one of the block.
+    assert len(drawn.findall(".//{*}rect[@class='cell']")) == 4 * len(groups) + 1
+    texts = [text.text for text in drawn.findall(".//{*}text")]
+    assert {"stem", "last", "without sum", "75 %"} <= set(texts)
     assert (tmp_path / "s.csv").read_text().startswith("group,channels,gone,top1")
     assert max(len(line) for line in said.splitlines() if str(tmp_path) not in line and "net.keras" not in line) <= 80
 
@@ -46,3 +43,19 @@ def test_one_command_says_what_each_layer_can_spare_and_a_second_one_looks_it_up
     monkeypatch.setattr("edgekit.compression.prune_study.study_groups", never)
     assert main([*words, "--study", "-o", str(tmp_path / "t")]) == 0
     assert (tmp_path / "t.json").read_text() == (tmp_path / "s.json").read_text()
+
+
+def test_what_a_study_cannot_do_is_said(world: TaughtNet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stated = world.asked()["preprocess"]
+    words = ["compress", str(world.net), "--data", str(world.data), "--preprocess", stated, "-o", str(tmp_path / "s")]
+    assert main([*words, "--study", "--pass", "qat"]) == 2
+    assert "--study runs no pass and takes no --pass" in capsys.readouterr().err
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for file in list(world.data.rglob("*.png"))[:8]:
+        (loose / f"{file.parent.name}-{file.name}").write_bytes(file.read_bytes())
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(world.lessons.labels) + "\n")
+    words[words.index(str(world.data))] = str(loose)
+    assert main([*words, "--study", "--labels", str(labels)]) != 0
+    assert "no picture has a label" in capsys.readouterr().err

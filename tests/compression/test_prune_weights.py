@@ -1,9 +1,8 @@
-"""Pass `prune=weights` and pass `cluster` on small nets, alone and with what may follow them."""
+"""Pass `prune=weights` on small nets, alone and with what may follow them."""
 
 from __future__ import annotations
 
-import io
-import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from edgekit import compress, convert
 from edgekit.cli import main
 from edgekit.compression.mending import MendingNetwork, zeros_of
-from edgekit.compression.passes import Subject, parse_step, run_pass
+from edgekit.compression.passes import parse_step, run_pass
 from edgekit.compression.prune_weights import WAYS, SparseNetwork
 from edgekit.compression.statistics import Statistics
 from edgekit.errors import UsageError
@@ -22,18 +21,10 @@ from edgekit.runs import read_json
 from edgekit.training.loop import answers, compiled
 from edgekit.zoo import load_keras
 from edgekit_device.infer.flatbuffer import constant, read_model
-from tests.compression.test_prune import World, right, shop_of
 from tests.training.test_folders import SPEC
+from tests.worlds.taught_nets import TaughtNet, right, shop_of
 
 PRUNED = ("stem", "point", "last", "scores")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root = tmp_path_factory.mktemp("sparse")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-        yield World(root)
 
 
 def logits(model: Any, lessons: Any) -> Any:
@@ -48,7 +39,7 @@ def zeros(model: Any) -> float:
 @pytest.mark.parametrize("by", WAYS)
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_every_way_leaves_the_share_of_zeros_that_was_asked_for(
-    world: World, by: str, scope: str, tmp_path: Path
+    world: TaughtNet, by: str, scope: str, tmp_path: Path
 ) -> None:
     step = parse_step(f"prune=weights:sparsity=0.6,by={by},scope={scope},epochs=0")
     done = run_pass(world.subject(), step, shop_of(world.lessons, tmp_path))
@@ -58,7 +49,7 @@ def test_every_way_leaves_the_share_of_zeros_that_was_asked_for(
     assert sizes["after"]["float_zip_bytes"] < 0.6 * sizes["before"]["float_zip_bytes"]
 
 
-def test_zeros_grow_while_the_net_learns_and_never_come_back(world: World, tmp_path: Path) -> None:
+def test_zeros_grow_while_the_net_learns_and_never_come_back(world: TaughtNet, tmp_path: Path) -> None:
     seen: list[float] = []
 
     class Watched(SparseNetwork):
@@ -77,7 +68,7 @@ def test_zeros_grow_while_the_net_learns_and_never_come_back(world: World, tmp_p
     assert right(done.model, world.lessons) > right(world.cnn, world.lessons) - 0.155
 
 
-def test_statistics_follow_the_weights_so_that_less_is_lost(world: World, tmp_path: Path) -> None:
+def test_statistics_follow_the_weights_so_that_less_is_lost(world: TaughtNet, tmp_path: Path) -> None:
     """Left as they were, they describe a net that is gone."""
     import edgekit.compression.prune_weights as room
 
@@ -94,7 +85,7 @@ def test_statistics_follow_the_weights_so_that_less_is_lost(world: World, tmp_pa
     assert np.abs(followed - whole).mean() < np.abs(left - whole).mean()
 
 
-def test_statistics_of_a_net_that_did_not_change_stay(world: World) -> None:
+def test_statistics_of_a_net_that_did_not_change_stay(world: TaughtNet) -> None:
     model = world.subject().model
     before = [values.numpy() for values in model.non_trainable_variables]
     statistics = Statistics(model, world.lessons)
@@ -104,7 +95,7 @@ def test_statistics_of_a_net_that_did_not_change_stay(world: World) -> None:
         np.testing.assert_allclose(old, new.numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_a_table_a_threshold_and_l1_are_other_ways_to_say_how_many(world: World, tmp_path: Path) -> None:
+def test_a_table_a_threshold_and_l1_are_other_ways_to_say_how_many(world: TaughtNet, tmp_path: Path) -> None:
     found = {}
     for words in ("table=1:0.3/2:0.5", "threshold=0.5", "threshold=0.1,scope=global"):
         step = parse_step(f"prune=weights:{words},epochs=2,teacher=none")
@@ -125,8 +116,40 @@ def test_a_table_a_threshold_and_l1_are_other_ways_to_say_how_many(world: World,
     assert sizes[1] < 0.95 * sizes[0]
 
 
+def test_what_l1_pulls_below_the_threshold_later_goes_as_well(world: TaughtNet, tmp_path: Path) -> None:
+    found = {}
+    for l1 in (0, 0.05):
+        step = parse_step(f"prune=weights:threshold=0.02,scope=global,l1={l1},epochs=3,rate=0.003,teacher=none")
+        found[l1] = zeros(run_pass(world.subject(), step, shop_of(world.lessons, tmp_path)).model)
+    assert found[0.05] > 1.5 * found[0]
+
+
+def test_curvature_is_half_the_mean_square_of_single_slopes_times_the_weight_squared(world: TaughtNet) -> None:
+    """Against slopes of one picture at a time, by differences; a batch's mean slope would be another ranking."""
+    import tensorflow as tf
+
+    subject, lessons = world.subject(), replace(world.lessons, train=world.lessons.train[:6])
+    step = parse_step("prune=weights:sparsity=0.5,by=curvature,pictures=6")
+    network = SparseNetwork(subject.model, SPEC, step, lessons, 0)
+    scores = network.scores()["last"]
+    layer = subject.model.get_layer("last")
+    kernel, bias = layer.get_weights()
+    at = np.unravel_index(np.argsort(scores.ravel())[-3], scores.shape)
+
+    def losses(moved: float) -> Any:
+        changed = kernel.copy()
+        changed[at] += moved
+        layer.set_weights([changed, bias])
+        logits = network.outputs(tf.constant(lessons.exact(lessons.train)), training=False)["logits"]
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(lessons.targets[lessons.train], logits).numpy()
+
+    slopes = (losses(1e-2) - losses(-1e-2)) / 2e-2
+    layer.set_weights([kernel, bias])
+    assert scores[at] == pytest.approx(np.mean(slopes**2) * kernel[at] ** 2 / 2, rel=0.05)
+
+
 def test_zeros_last_through_distilling_and_rounding_into_the_int8_file(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: TaughtNet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Pruned, then in a run of its own distilled and rounded: nothing but the zeros themselves tells where they are."""
     made = compress(world.net, out=tmp_path / "a", **world.asked("prune=weights:sparsity=0.6,epochs=1"))
@@ -153,7 +176,7 @@ def test_zeros_last_through_distilling_and_rounding_into_the_int8_file(
     assert "weights are zero (60.0 %)" in out and "no rung gets faster" in out
 
 
-def test_a_masked_net_answers_as_the_one_with_zeros_written_in(world: World) -> None:
+def test_a_masked_net_answers_as_the_one_with_zeros_written_in(world: TaughtNet) -> None:
     import tensorflow as tf
 
     subject = world.subject()
@@ -167,35 +190,11 @@ def test_a_masked_net_answers_as_the_one_with_zeros_written_in(world: World) -> 
     assert np.abs(masked - written).max() < 1e-5
 
 
-def test_channels_can_go_where_weights_have_gone(world: World, tmp_path: Path) -> None:
+def test_channels_can_go_where_weights_have_gone(world: TaughtNet, tmp_path: Path) -> None:
     shop = shop_of(world.lessons, tmp_path)
     sparse = run_pass(world.subject(), parse_step("prune=weights:sparsity=0.5,epochs=0"), shop)
     done = run_pass(sparse, parse_step("prune=structured:macs=0.6,round=2,epochs=1"), shop)
     assert 0.2 < zeros(done.model) < 0.8
-
-
-def deflated(data: bytes) -> int:
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("weights", data)
-    return len(held.getvalue())
-
-
-def test_clustered_weights_share_values_and_zip_small(world: World, tmp_path: Path) -> None:
-    shop = shop_of(world.lessons, tmp_path)
-    sparse = run_pass(world.subject(), parse_step("prune=weights:sparsity=0.5,epochs=2,rate=0.003"), shop)
-    kept = zeros_of(sparse.model)
-    done = run_pass(sparse, parse_step("cluster=values=16,epochs=4,rate=0.003"), shop)
-    for name in PRUNED:
-        kernel = done.model.get_layer(name).kernel.numpy()
-        assert len(np.unique(kernel)) <= 16
-        assert not kernel[~kept[name]].any()
-    kernels = [[net.get_layer(name).kernel.numpy().tobytes() for name in PRUNED] for net in (world.cnn, done.model)]
-    whole, small = (deflated(b"".join(parts)) for parts in kernels)
-    assert small < 0.25 * whole
-    assert right(done.model, world.lessons) > right(world.cnn, world.lessons) - 0.15
-    assert shop.history["cluster"][-1]["loss"] < shop.history["cluster"][0]["loss"]
-    assert isinstance(done, Subject) and done.facts["pruned"]["kind"] == "cluster"
 
 
 @pytest.mark.parametrize(
@@ -210,7 +209,7 @@ def test_clustered_weights_share_values_and_zip_small(world: World, tmp_path: Pa
         ("prune=weights:threshold=0.5,by=random", "threshold is a size of weights"),
         ("prune=weights:table=2:0.5/9:0.7", "table names epoch 9 of epochs=5"),
         ("prune=weights:table=2:0.5/1:0.7", "must grow"),
-        ("cluster=values=1", "values must lie between 2 and 256"),
+        ("prune=weights:sparsity=0.5,begin=9,end=3", "begin must not be above end"),
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(text: str, message: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgekit.compression.cluster import share_values
-from edgekit.compression.rounding import channel_scales, round_apart, round_together
+from edgekit.compression.rounding import channel_scales, round_apart, round_together, shares_values
 from edgekit.compression.sparsity import Polynomial, Table, masks_below, masks_of, read_table
 from tests.conftest import absent
 
@@ -31,12 +31,20 @@ def test_the_share_of_zeros_grows_fast_at_first_and_reaches_what_was_asked() -> 
         assert [share for share in shares if share is not None][-1] == 0.5
 
 
+def test_the_last_share_is_reached_however_few_steps_there_are_and_not_before_begin() -> None:
+    for total in (1, 2, 3):
+        shares = [Polynomial(0, 0.75).share(step, total) for step in range(total)]
+        assert [share for share in shares if share is not None][-1] == 0.75
+    late = [step for step in range(100) if Polynomial(0, 0.5, begin=80).share(step, 100) is not None]
+    assert late[0] == 80 and late[-1] == 93
+
+
 def test_a_table_of_epochs_says_when() -> None:
     plan = Table(read_table("2:0.5/4:0.75"), epochs=5)
     found = {step: share for step in range(50) if (share := plan.share(step, 50)) is not None}
     assert found == {10: 0.5, 30: 0.75}
-    for text in ("2", "4:0.5/2:0.75", "2:0.7/4:0.5", "0:0.5", "2:1.5", "two:0.5"):
-        with pytest.raises(ValueError, match=r"table|invalid"):
+    for text in ("2", "4:0.5/2:0.75", "2:0.7/4:0.5", "0:0.5", "2:1.5", "two:0.5", "2:x", "2:0.5/2:0.7", "2:nan"):
+        with pytest.raises(ValueError, match="table="):
             read_table(text)
 
 
@@ -86,6 +94,14 @@ def test_rounding_with_feedback_leaves_zeros_zero() -> None:
     for found in (together, apart):
         assert not found[weights == 0].any()
         assert np.abs(found - weights).max() < 3 * scales.max()
+
+
+def test_few_values_in_a_channel_are_told_from_many_and_zeros_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    many = rng.normal(size=(8, 96))
+    few = np.round(many * 4) / 4 * rng.uniform(0.5, 2, (8, 1))  # As BatchNorm scales each channel when it is folded in.
+    assert shares_values(few) and not shares_values(many) and not shares_values(np.zeros((8, 96)))
+    assert not shares_values(np.where(rng.random(many.shape) < 0.9, 0, many))
 
 
 def test_weights_share_values_and_zeros_keep_theirs() -> None:

@@ -155,6 +155,7 @@ class World:
             # None of a run that was cut short: it counts in its own facts what came after that.
             "minutes": minutes,
             **_counts(folder),
+            "how": self.how(row),
         }
         (self.work / f"{row}.row.json").write_text(json.dumps(found, default=str), "utf-8")
         spent = "cut short" if minutes is None else f"{minutes:.1f} min"
@@ -209,6 +210,15 @@ class World:
             step = self.step(row)
             made = compress(base, data=self.data, passes=[step], out=self.work / row, progress=progress)
         return made.folder, _minutes(made)
+
+    def how(self, row: str) -> str:
+        """What is done to the base net for a row: rows that differ in it are not the same row."""
+        if row in BASES:
+            return ""
+        if row == "narrow-50":
+            return f"{self.plan.narrow}, {self.plan.epochs['structured-50']} epochs more"
+        first = self.step(row.removesuffix("-qat"))
+        return f"{first} qat={self.plan.qat}" if row.endswith("-qat") else first
 
     def step(self, row: str) -> str:
         """The pass of a row."""
