@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgekit import compress
+from edgekit.compression.channel_scores import _active, worth_of
 from edgekit.compression.channels import find_channels
 from edgekit.compression.choosing import int8_bytes, total_cost
 from edgekit.compression.kernel_times import predicted_ms
@@ -84,3 +87,45 @@ def test_pruned_then_rounded_in_training_without_a_teacher(world: TaughtNet, tmp
     made = compress(world.net, out=tmp_path / "two", **world.asked(*passes))
     assert list(made.history) == ["1 prune", "2 qat"]
     assert (made.folder / "ranges.json").is_file()
+
+
+def test_a_net_whose_scores_a_convolution_makes_is_pruned_and_taught(world: TaughtNet, tmp_path: Path) -> None:
+    """As MobileNet's: a 1x1 convolution over what is pooled, and a Reshape behind it."""
+    import keras
+
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    image = keras.Input((32, 32, 3))
+    x = layers.Conv2D(16, 3, 2, activation="relu", name="stem")(image)
+    x = layers.Conv2D(16, 3, 2, activation="relu", name="next")(x)
+    x = layers.Conv2D(4, 1, name="scores")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    net = keras.Model(image, layers.Softmax()(layers.Reshape((4,))(x)))
+    for by in ("taylor", "activation"):
+        step = parse_step(f"prune=structured:macs=0.6,by={by},round=2,epochs=1,teacher=none")
+        shop = shop_of(world.lessons, tmp_path / by)
+        done = run_pass(Subject(net, SPEC, world.lessons.labels), step, shop)
+        assert macs(done.model) <= 0.6 * macs(net) and done.model.output_shape == (None, 4)
+
+
+def test_activity_asks_for_no_labels_and_taylor_says_that_it_does(world: TaughtNet, tmp_path: Path) -> None:
+    unlabelled = replace(world.lessons, targets=np.full_like(world.lessons.targets, -1))
+    graph = find_channels(world.cnn)
+    known, unknown = (
+        worth_of(world.cnn, graph, "activation", lessons, pictures=64, seed=0, progress=None).channels
+        for lessons in (world.lessons, unlabelled)
+    )
+    np.testing.assert_allclose(known, unknown)
+    shop = shop_of(unlabelled, tmp_path)
+    with pytest.raises(PassError, match=r"by=taylor needs pictures with labels.*by=activation"):
+        run_pass(world.subject(), parse_step("prune=structured:macs=0.5,epochs=0"), shop)
+
+
+def test_a_channel_that_speaks_often_is_worth_more_than_one_that_shouts_once() -> None:
+    """Twenty times as loud on one picture in many is inactive all the same."""
+    import tensorflow as tf
+
+    quiet = np.full((32, 4, 4, 2), 0.5, np.float32)
+    quiet[..., 1] = 0
+    quiet[0, 0, 0, 1] = 100
+    share = _active(tf.constant(quiet)).numpy().mean(axis=0)
+    assert share[0] == 1 and share[1] < 0.01
