@@ -76,7 +76,8 @@ def _study(
     if as_json:
         print_json(done.to_json())
         return
-    typer.echo(f"{source}: top-1 in % of {done.pictures} pictures without a share of a layer's channels")
+    typer.echo(source)
+    typer.echo(f"top-1 in % of {done.pictures} pictures, without a share of one layer's channels:")
     for group, points in as_lines(done.rows).items():
         cells = "".join(f"{gone:>5.0f} %: {top1:5.1f}" for gone, top1 in points if gone)
         typer.echo(f"  {group[:36]:<36}{cells}")
