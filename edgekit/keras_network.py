@@ -48,11 +48,18 @@ def last_tensors(model: Any) -> tuple[Any, bool, Any]:
         tensor = _input(tensor)
 
 
-def flat_scores(last: Any) -> Any:
-    """Logits as (batch, classes), where a convolution makes them and a Reshape or Flatten stands behind it."""
+def logits_of(last: Any, probable: bool) -> Any:
+    """Logits, shape (batch, classes), from what `last_tensors` points to.
+
+    Args:
+        last: Its value; of another shape where a convolution makes the scores and a Reshape or Flatten stands behind.
+        probable: Whether it holds probabilities.
+    """
     import tensorflow as tf
 
-    return last if len(last.shape) == 2 else tf.reshape(last, (tf.shape(last)[0], int(np.prod(last.shape[1:]))))
+    if len(last.shape) != 2:
+        last = tf.reshape(last, (tf.shape(last)[0], int(np.prod(last.shape[1:]))))
+    return tf.math.log(tf.maximum(last, _TINY)) if probable else last
 
 
 def _input(tensor: Any) -> Any:
@@ -103,12 +110,8 @@ class KerasNetwork:
 
     def outputs(self, images: Any, *, training: bool) -> Mapping[str, Any]:
         """``logits``, shape (batch, classes), and ``features``, shape (batch, d) where the last layer is dense."""
-        import tensorflow as tf
-
         last, features = self._twin(normalised(images, self.preprocess), training=training)
-        last = flat_scores(last)
-        logits = tf.math.log(tf.maximum(last, _TINY)) if self._probable else last
-        return {"logits": logits, "features": features}
+        return {"logits": logits_of(last, self._probable), "features": features}
 
 
 def seed_dropout(model: Any, seed: int) -> None:

@@ -119,12 +119,13 @@ def _study(
     from edgekit.training.loop import compiled
 
     lessons = course.lessons
-    if not len(lessons.labelled().train):
+    labelled = lessons.labelled().train
+    if not len(labelled):
         raise PassError("study", "no picture has a label", "put pictures into folders named by their classes")
     graph = find_channels(origin.model)
     if not graph.groups:
         raise PassError("study", "the model has no layer whose channels could go", "study one with a hidden layer")
     worth = worth_of(origin.model, graph, by, lessons, pictures=pictures, seed=seed, progress=progress)
-    places = np.random.default_rng([seed, 16]).permutation(lessons.labelled().train)[:pictures]
+    places = np.random.default_rng([seed, 16]).permutation(labelled)[:pictures]
     run = compiled(KerasNetwork(origin.model, origin.preprocess), lessons)
     return study_groups(origin.model, graph, worth, lessons, run, places, progress), len(places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -53,6 +54,7 @@ def vector_instructions() -> str:
     return next((name for name in _KERNELS if name in flags), "no vector instructions")
 
 
+@functools.cache
 def _processor() -> dict[str, str]:
     lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
     return {key.strip(): value.strip() for key, _, value in lines}

@@ -1,4 +1,4 @@
-"""Which signal ended a process."""
+"""How a process ended, in words."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ def signal_name(code: int) -> str | None:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+def ending(code: int) -> str:
+    """``was ended by SIGILL`` or ``exited with 3``."""
+    name = signal_name(code)
+    return f"was ended by {name}" if name else f"exited with {code}"

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import RungError
-from edgekit_device.exit_signal import signal_name
+from edgekit_device.exit_signal import ending
 
 if TYPE_CHECKING:
     from edgekit_device.infer.interpreter import TensorSpec
@@ -99,10 +99,11 @@ def _reason(folder: Path, child: subprocess.CompletedProcess[bytes]) -> str:
     told = folder / "error.txt"
     if told.exists():
         return told.read_text(encoding="utf-8")
-    if name := signal_name(child.returncode):
-        return f"the process that tried it was ended by {name}"
+    ended = f"the process that tried it {ending(child.returncode)}"
+    if child.returncode < 0:
+        return ended
     last = child.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-    return f"the process that tried it exited with {child.returncode} ({''.join(last)[:200]})"
+    return f"{ended} ({''.join(last)[:200]})"
 
 
 def _score(folder: Path, rung: str, threads: str) -> None:

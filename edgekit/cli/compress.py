@@ -82,6 +82,6 @@ def _study(
         cells = "".join(f"{gone:>5.0f} %: {top1:5.1f}" for gone, top1 in points if gone)
         typer.echo(f"  {group[:36]:<36}{cells}")
     for row in done.rows:
-        if row.channels == 1:
+        if row.is_block:
             typer.echo(f"  without {row.group[:28]:<28}        {100 * row.top1:5.1f}")
     typer.echo(f"every figure: {', '.join(str(file) for file in done.files)}")

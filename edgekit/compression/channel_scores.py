@@ -17,11 +17,10 @@ from edgekit.compression.choosing import Scores, Worth
 from edgekit.compression.keras_graph import WEIGHTED, readers
 from edgekit.compression.walking import plainly, walk
 from edgekit.errors import PassError
-from edgekit.keras_network import flat_scores, last_tensors, normalised
+from edgekit.keras_network import last_tensors, logits_of, normalised
 from edgekit.learning import Lessons, Places, Progress
 
 WAYS = ("taylor", "magnitude", "bn", "activation", "random")
-_TINY = 1e-7
 _BATCH = 16
 _SILENT = 0.1
 
@@ -193,8 +192,7 @@ def _step(
                     kept[op.output] = made
                 return made
 
-            scores = flat_scores(walk(graph.found, image, call)[output])
-            logits = tf.math.log(tf.maximum(scores, _TINY)) if probable else scores
+            logits = logits_of(walk(graph.found, image, call)[output], probable)
             # Scores from values alone need no class; -1 stands for none.
             known = tf.maximum(targets, 0)
             loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(known, logits))

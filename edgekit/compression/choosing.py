@@ -6,9 +6,8 @@ them, until the budget is met. Counts stay multiples of what kernels like, and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -157,21 +156,31 @@ def choose(
     """
     state = _State(graph, worth, cost, per or cost, rule)
     while state.total > budget:
-        best: tuple[float, Any] | None = None
-        for move in state.moves():
-            price = state.price(move)
-            if price is not None and (best is None or price < best[0]):
-                best = price, move
-        if best is None:
+        offers = state.offers()
+        if not offers:
             share = f"{100 * state.total / state.whole:.0f} %"
+            left, remedy = "with the least of every group left", f"lower floor={rule.floor:g} or round={rule.round}"
             if rule.what == "blocks":
-                left, remedy = "without any of the blocks", "what=both, which takes channels too"
-            else:
-                left, remedy = "with the least of every group left", f"lower floor={rule.floor:g} or round={rule.round}"
+                left, remedy = "without any of the blocks", "take what=both, which takes channels too"
             problem = f"{unit or 'the budget'} cannot be met: {left} it still takes {share}"
-            raise PassError(NAME, problem, f"ask for more, or {'take ' * (rule.what == 'blocks')}{remedy}")
-        state.take(best[1])
+            raise PassError(NAME, problem, f"ask for more, or {remedy}")
+        state.take(min(offers, key=lambda offer: offer.price))
     return Cut(state.kept, tuple(state.dropped))
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """What could go next.
+
+    Attributes:
+        price: Worth lost for cost saved, or the share lost so far.
+        move: Number of a group or name of a block.
+        going: The channels, of a group.
+    """
+
+    price: float
+    move: int | str
+    going: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class _State:
@@ -194,69 +203,57 @@ class _State:
             for queue in self._queues
         ]
         self._least = [rule.least.get(group.makers, rule.floor * len(group.channels)) for group in graph.groups]
-        self._prices: dict[Any, float | None] = {}
 
-    def moves(self) -> list[Any]:
-        """Groups by number and blocks by name that could lose something."""
-        channels = list(range(len(self._queues))) if self.rule.what in ("channels", "both") else []
-        if self.rule.what in ("blocks", "both"):
-            return [*channels, *(b.name for b in self.graph.blocks if b.name not in self.dropped)]
-        return channels
+    def offers(self) -> list[_Offer]:
+        """One of each group and block that could lose something."""
+        channels = self._of_groups() if self.rule.what in ("channels", "both") else ()
+        blocks = self._of_blocks() if self.rule.what in ("blocks", "both") else ()
+        return [*channels, *blocks]
 
-    def price(self, move: Any) -> float | None:
-        """Worth lost for cost saved, or the share lost so far; None where nothing can go."""
-        if move not in self._prices:
-            self._prices[move] = self._price_of(move)
-        return self._prices[move]
+    def _of_groups(self) -> Iterator[_Offer]:
+        for group, queue in enumerate(self._queues):
+            # A kernel that works on tiles costs the same until a whole one is empty.
+            for going in self._steps(group):
+                if self.rule.spread == "even":
+                    yield _Offer(1 - (self._left[group] - len(going)) / len(queue), group, going)
+                    break
+                saved = self._saved(group, going)
+                if saved > 0:
+                    yield _Offer(float(self.worth.channels[going].sum()) / saved, group, going)
+                    break
 
-    def _price_of(self, move: Any) -> float | None:
-        if isinstance(move, str):
-            saved = sum(self.per(self._sites[name].at(self.kept)) for name in self._branch(move))
-            return float(self.worth.blocks[move]) / saved if saved > 0 else None
-        going = self._next(move)
-        if not len(going):
-            return None
-        if self.rule.spread == "even":
-            return float(1 - (self._left[move] - len(going)) / len(self._queues[move]))
-        return float(self.worth.channels[going].sum()) / self._saved(move, going)
+    def _of_blocks(self) -> Iterator[_Offer]:
+        for block in self.graph.blocks:
+            saved = sum(self.per(self._sites[name].at(self.kept)) for name in self._branch(block.name))
+            if saved > 0:
+                yield _Offer(float(self.worth.blocks[block.name]) / saved, block.name)
 
-    def take(self, move: Any) -> None:
+    def take(self, offer: _Offer) -> None:
         """Let it go."""
-        if isinstance(move, str):
-            for name in self._branch(move):
+        if isinstance(offer.move, str):
+            for name in self._branch(offer.move):
                 self.total -= self._costs.pop(name)
                 del self._sites[name]
-            self.dropped.append(move)
-            self._prices.clear()
+            self.dropped.append(offer.move)
             return
-        going = self._next(move)
-        self.kept[going] = False
-        self._left[move] -= len(going)
-        for name in self._touched[move]:
+        self.kept[offer.going] = False
+        self._left[offer.move] -= len(offer.going)
+        for name in self._touched[offer.move]:
             if name in self._sites:
                 now = self.cost(self._sites[name].at(self.kept))
                 self.total += now - self._costs[name]
                 self._costs[name] = now
-        self._prices.clear()
 
     def _branch(self, name: str) -> list[str]:
         block = next(block for block in self.graph.blocks if block.name == name)
         return [layer for layer in block.layers if layer in self._costs]
 
-    def _next(self, group: int) -> Ids:
-        """The channels that go next: down to a round count, the first at which something is saved.
-
-        A kernel that works on tiles costs the same until a whole one is empty.
-        """
+    def _steps(self, group: int) -> Iterator[Ids]:
+        """The channels that would go next: down to each round count that is still allowed."""
         queue, step = self._queues[group], self.rule.round
         gone, after = len(queue) - self._left[group], self._left[group]
-        while True:
-            after = (after - 1) // step * step
-            if after < max(1, step, self._least[group]):
-                return queue[:0]
-            going = queue[gone : len(queue) - after]
-            if self.rule.spread == "even" or self._saved(group, going) > 0:
-                return going
+        while (after := (after - 1) // step * step) >= max(1, step, self._least[group]):
+            yield queue[gone : len(queue) - after]
 
     def _saved(self, group: int, going: Ids) -> float:
         touched = [self._sites[name] for name in self._touched[group] if name in self._sites]

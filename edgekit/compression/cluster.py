@@ -16,8 +16,7 @@ import numpy.typing as npt
 from edgekit.compression.keras_graph import Operation, operations
 from edgekit.compression.mending import TEACHING, MendingNetwork, mend, teacher_of, teaching_problem
 from edgekit.compression.passes import Step, Subject, Value, Workshop
-from edgekit.compression.prune import pruned_facts
-from edgekit.compression.sizes import size_facts
+from edgekit.compression.sizes import sized
 from edgekit_device.contract.preprocess import Preprocess
 
 SUBJECT = None
@@ -120,12 +119,13 @@ def cluster(subject: Subject, step: Step, workshop: Workshop) -> Subject:
     Raises:
         PassError: There is nothing to learn from.
     """
-    earlier = subject.facts.get("pruned") or {}
-    before = earlier.get("before") or size_facts(subject.model)
+    return sized(subject, "cluster", lambda: _cluster(subject, step, workshop))
+
+
+def _cluster(subject: Subject, step: Step, workshop: Workshop) -> Subject:
     teacher = teacher_of(subject, step, workshop)
     network = ClusteredNetwork(subject.model, subject.preprocess, int(step.values["values"]))
     mend(subject, network, teacher, step, workshop, epochs=int(step.values["epochs"]), stage="cluster")
     network.settle_masks()
     notes = [f"each layer has at most {step.values['values']} values; the gain is in a zip, no rung gets faster"]
-    facts = pruned_facts(earlier, "cluster", before, size_facts(subject.model), notes)
-    return replace(subject, facts={**subject.facts, "pruned": facts})
+    return replace(subject, facts={**subject.facts, "notes": notes})

@@ -13,12 +13,11 @@ from edgekit.compression.passes import Step, Subject, Teacher, Value, Workshop
 from edgekit.compression.teaching import Itself, Weighing, follow
 from edgekit.compression.walking import as_taught, plainly, walk
 from edgekit.errors import PassError
-from edgekit.keras_network import KerasNetwork, flat_scores, last_tensors, normalised
+from edgekit.keras_network import KerasNetwork, last_tensors, logits_of, normalised
 from edgekit.learning import Objective, Plan, cross_entropy
 from edgekit_device.contract.preprocess import Preprocess
 
 NAME = "prune"
-_TINY = 1e-7
 # Of every kind of pruning: how the net is taught afterwards.
 TEACHING: dict[str, Value] = {
     "epochs": 5,
@@ -93,8 +92,7 @@ class MendingNetwork(KerasNetwork):
                 return run(op, value)
 
         values = walk(self._found, normalised(images, self.preprocess), call)
-        last = flat_scores(values[self._last])
-        logits = tf.math.log(tf.maximum(last, _TINY)) if self._probable else last
+        logits = logits_of(values[self._last], self._probable)
         return {"logits": logits, "features": values[self._features], "sizes": tf.add_n(sizes) if sizes else 0.0}
 
     def kernel_of(self, op: Operation) -> Any:

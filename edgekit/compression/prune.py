@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from edgekit.compression.passes import Step, Subject, Value, Workshop
-from edgekit.compression.sizes import size_facts
+from edgekit.compression.sizes import sized
 from edgekit.errors import near_miss
 
 SUBJECT = "kind"
@@ -44,27 +43,8 @@ def prune(subject: Subject, step: Step, workshop: Workshop) -> Subject:
     Raises:
         PassError: It cannot be done with this model or these pictures.
     """
-    earlier = subject.facts.get("pruned") or {}
-    before = earlier.get("before") or size_facts(subject.model)
-    attribute = KINDS[step.subject].split(":")[1]
-    done: Subject = getattr(_module(step.subject), attribute)(subject, step, workshop)
-    known = dict(done.facts)
-    notes = known.pop("notes", [])
-    facts = pruned_facts(earlier, step.subject, before, size_facts(done.model), notes)
-    return replace(done, facts={**known, "pruned": facts})
-
-
-def pruned_facts(
-    earlier: Mapping[str, Any], kind: str, before: Mapping[str, int], after: Mapping[str, int], notes: Sequence[str]
-) -> dict[str, Any]:
-    """What RUN.json says under ``pruned``: of all passes of a run that made the model smaller."""
-    kinds = [word for word in (earlier.get("kind"), kind) if word]
-    return {
-        "kind": "+".join(kinds),
-        "before": dict(before),
-        "after": dict(after),
-        "notes": [*earlier.get("notes", ()), *notes],
-    }
+    work = getattr(_module(step.subject), KINDS[step.subject].split(":")[1])
+    return sized(subject, step.subject, lambda: work(subject, step, workshop))
 
 
 def _module(kind: str) -> Any:

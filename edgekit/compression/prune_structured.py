@@ -89,7 +89,8 @@ def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subjec
     rule = replace(rule, least={group.makers: rule.floor * len(group.channels) for group in graph.groups})
     # Said before hours of teaching: whatever the scores are, this is what can go.
     nothing = Worth(np.zeros(graph.count), {block.name: 0.0 for block in graph.blocks})
-    choose(graph, nothing, budget, cost, rule, f"{key}={asked:g}")
+    unit = f"{key}={asked:g}"
+    choose(graph, nothing, budget, cost, rule, unit)
     teacher = teacher_of(subject, step, workshop)
     steps, epochs = int(step.values["steps"]), int(step.values["epochs"])
     model = subject.model
@@ -104,7 +105,7 @@ def prune_structured(subject: Subject, step: Step, workshop: Workshop) -> Subjec
             # Each step takes the same share of what is left.
             aim = whole * (budget / whole) ** (number / steps)
             shop = replace(workshop, seed=workshop.seed + number)
-            cut = _smaller(model, key, aim, f"{key}={asked:g}", step, rule, shop)
+            cut = _smaller(model, key, aim, unit, step, rule, shop)
             workshop.keep(f"{number}-cut", cut)
         model = cut
         seed_dropout(model, workshop.seed + number)
@@ -131,8 +132,7 @@ def _smaller(model: Any, key: str, budget: float, unit: str, step: Step, rule: R
         seed=workshop.seed,
         progress=workshop.progress,
     )
-    per = str(step.values["per"])
-    cut = choose(graph, worth, budget, cost, rule, unit, cost if per == "auto" else _BUDGETS[per])
+    cut = choose(graph, worth, budget, cost, rule, unit, _BUDGETS.get(str(step.values["per"])))
     whole = Statistics(model, workshop.lessons)
     whole.remember(pictures=pictures, seed=workshop.seed)
     smaller = rebuild(model, graph, cut)

@@ -36,6 +36,11 @@ class StudyRow:
     gone: int
     top1: float
 
+    @property
+    def is_block(self) -> bool:
+        """Whether it is a block, which goes as a whole."""
+        return self.channels == 1
+
     def to_json(self) -> dict[str, Any]:
         """One object."""
         return asdict(self)
@@ -96,19 +101,17 @@ def _right(run: Run, lessons: Lessons, places: Places) -> float:
 
 def as_cells(rows: Sequence[StudyRow]) -> tuple[list[str], dict[str, list[float | None]]]:
     """(heads, name -> top-1 in per cent by share gone): every group, the most sensitive first, then every block."""
-    lines = as_lines(rows)
-    heads = ["0 %", *(f"{100 * share:.0f} %" for share in SHARES), "the block"]
-    cells: dict[str, list[float | None]] = {name: [*(top1 for _, top1 in line), None] for name, line in lines.items()}
-    blocks = sorted((row for row in rows if row.channels == 1), key=lambda row: row.top1)
-    empty: list[float | None] = [None] * (len(heads) - 1)
-    cells |= {f"without {row.group}": [*empty, 100 * row.top1] for row in blocks}
-    return (heads if blocks else heads[:-1]), {n: (line if blocks else line[:-1]) for n, line in cells.items()}
+    heads = ["0 %", *(f"{100 * share:.0f} %" for share in SHARES)]
+    cells: dict[str, list[float | None]] = {name: [top1 for _, top1 in line] for name, line in as_lines(rows).items()}
+    blocks = sorted((row for row in rows if row.is_block), key=lambda row: row.top1)
+    cells |= {f"without {row.group}": [*[None] * len(heads), 100 * row.top1] for row in blocks}
+    return [*heads, *["the block"] * bool(blocks)], cells
 
 
 def as_lines(rows: Sequence[StudyRow]) -> dict[str, list[tuple[float, float]]]:
     """Group -> (share gone in per cent, top-1 in per cent), the most sensitive first."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        if row.channels > 1:
+        if not row.is_block:
             lines.setdefault(row.group, []).append((100 * row.gone / row.channels, 100 * row.top1))
     return dict(sorted(lines.items(), key=lambda line: sum(top1 for _, top1 in line[1])))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from edgekit.compression.keras_graph import WEIGHTED
+from edgekit.compression.passes import Subject
 
 _LEVELS = 127
 
@@ -41,3 +44,24 @@ def size_facts(model: Any) -> dict[str, int]:
         "float_zip_bytes": len(zlib.compress(bytes(plain), 9)),
         "int8_zip_bytes": len(zlib.compress(bytes(rounded), 9)),
     }
+
+
+def sized(subject: Subject, kind: str, work: Callable[[], Subject]) -> Subject:
+    """Run a pass that makes a model smaller; its facts say under ``pruned`` by how much all of them did.
+
+    Args:
+        subject: What goes in; the pass may change its model in place.
+        kind: Of the pass.
+        work: The pass; what its facts have under ``notes`` is moved there.
+    """
+    earlier = subject.facts.get("pruned") or {}
+    before = earlier.get("before") or size_facts(subject.model)
+    done = work()
+    known = dict(done.facts)
+    facts = {
+        "kind": f"{earlier['kind']}+{kind}" if earlier else kind,
+        "before": before,
+        "after": size_facts(done.model),
+        "notes": [*earlier.get("notes", ()), *known.pop("notes", ())],
+    }
+    return replace(done, facts={**known, "pruned": facts})

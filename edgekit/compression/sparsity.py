@@ -6,7 +6,6 @@ thresholds as shares of a layer's spread, S. Han et al., 2015.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -85,15 +84,13 @@ def read_table(text: str) -> dict[int, float]:
     """
     table: dict[int, float] = {}
     for part in text.split("/"):
-        epoch, colon, share = part.partition(":")
+        epoch, _, share = part.partition(":")
         try:
             number, wanted = int(epoch), float(share)
-        except ValueError:
-            number, wanted = 0, math.nan
-        if not colon or number < 1 or not 0 <= wanted < 1:
-            raise ValueError(
-                f"table='{text}' must be written like 2:0.5/4:0.75: epochs from 1 on, shares from 0 to below 1"
-            )
+        except ValueError as cause:
+            raise ValueError(f"table='{text}' must be written like 2:0.5/4:0.75") from cause
+        if number < 1 or not 0 <= wanted < 1:
+            raise ValueError(f"table='{text}' must have epochs from 1 on and shares from 0 to below 1")
         if table and (number <= max(table) or wanted < max(table.values())):
             raise ValueError(f"table='{text}' must grow, epoch by epoch and share by share")
         table[number] = wanted

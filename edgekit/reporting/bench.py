@@ -18,7 +18,7 @@ from typing import Any
 
 from edgekit.errors import RungError, UsageError
 from edgekit.reporting.stopwatch import WARM_UP_RUNS
-from edgekit_device.exit_signal import signal_name
+from edgekit_device.exit_signal import ending
 from edgekit_device.infer.flatbuffer import read_model
 from edgekit_device.meter import quantiles_ms
 
@@ -229,9 +229,7 @@ def _visit(cell: Cell, seconds: float, least: int) -> dict[str, Any]:
     except subprocess.TimeoutExpired as cause:
         raise RungError(cell.rung, f"no answer in {_LIMIT_S:.0f} s") from cause
     if child.returncode:
-        name = signal_name(child.returncode)
-        ending = f"was ended by {name}" if name else f"exited with {child.returncode}"
-        raise RungError(cell.rung, f"its process {ending}")
+        raise RungError(cell.rung, f"its process {ending(child.returncode)}")
     found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     if "error" in found:
         raise RungError(cell.rung, found["error"])

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from edgekit.reporting.svg_style import svg_style
+
 _COLORS = ("#1f6feb", "#d29922", "#2da44e", "#cf222e", "#8250df", "#8c959f", "#1b7c83", "#bf3989", "#9a6700", "#57606a")
-_STYLE = (
-    "<style>text{font:12px system-ui,sans-serif;fill:#1b1f24}.soft{fill:#57606a}.rule{stroke:#d0d7de}.page{fill:#fff}"
-    "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.soft{fill:#8b949e}.rule{stroke:#30363d}.page{fill:#0d1117}}"
-    "</style>"
-)
+_STYLE = svg_style(".rule{stroke:#d0d7de}", ".rule{stroke:#30363d}")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 420, 60, 40, 210, 40
 
 Points = Sequence[tuple[float, float]]

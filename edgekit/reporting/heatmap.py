@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-_STYLE = (
-    "<style>text{font:12px system-ui,sans-serif;fill:#1b1f24}.soft{fill:#57606a}.page{fill:#fff}.cell{fill:#cf222e}"
-    "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.soft{fill:#8b949e}.page{fill:#0d1117}}</style>"
-)
+from edgekit.reporting.svg_style import svg_style
+
+_STYLE = svg_style(".cell{fill:#cf222e}")
 _LEFT, _TOP, _CELL, _ROW, _EDGE = 250, 64, 72, 20, 12
 _LETTERS = 38
 
@@ -20,7 +19,7 @@ def heatmap_svg(title: str, below: str, columns: Sequence[str], rows: Mapping[st
         title: Above it.
         below: A line under the title: what the numbers are, with their unit.
         columns: Their heads.
-        rows: Name -> a number for each column; None leaves the cell empty.
+        rows: Name -> numbers from the first column on; None leaves a cell empty.
     """
     known = [value for row in rows.values() for value in row if value is not None]
     low, high = min(known, default=0.0), max(known, default=1.0)

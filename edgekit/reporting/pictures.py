@@ -8,12 +8,11 @@ from html import escape
 from pathlib import Path
 
 from edgekit.reporting.bench import Bench, Cell
+from edgekit.reporting.svg_style import svg_style
 
-_STYLE = (
-    "<style>text{font:12px system-ui,sans-serif;fill:#1b1f24}.soft{fill:#57606a}.line{stroke:#d0d7de}"
-    ".int8{fill:#1f6feb}.float{fill:#8c959f}.whisker{stroke:#1b1f24}.page{fill:#fff}"
-    "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.soft{fill:#8b949e}.line{stroke:#30363d}"
-    ".whisker{stroke:#e6edf3}.page{fill:#0d1117}}</style>"
+_STYLE = svg_style(
+    ".line{stroke:#d0d7de}.int8{fill:#1f6feb}.float{fill:#8c959f}.whisker{stroke:#1b1f24}",
+    ".line{stroke:#30363d}.whisker{stroke:#e6edf3}",
 )
 _WIDTH, _LEFT, _ROW = 760, 300, 26
 

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from edgekit.errors import RungError, UsageError
 from edgekit_device.contract.preprocess import Preprocess
-from edgekit_device.exit_signal import signal_name
+from edgekit_device.exit_signal import ending
 
 DECODE_S = 2.0
 """Of processor time. Decoding 35 megapixels takes half a second; what takes longer than this is an attack."""
@@ -188,10 +188,10 @@ class _Member:
         """
         code = self._child.wait()
         if not self._started or not self._told:
-            raise RungError("xnnpack", f"the process that judges images {_ending(code)}{self._last_words()}")
+            raise RungError("xnnpack", f"the process that judges images {ending(code)}{self._last_words()}")
         culprit = self._told.popleft()
         reason = (
-            f"decoding takes over {self._decode_s:g} s" if code == -signal.SIGPROF else f"judging it {_ending(code)}"
+            f"decoding takes over {self._decode_s:g} s" if code == -signal.SIGPROF else f"judging it {ending(code)}"
         )
         found[culprit] = Judged("", (), reason)
         return list(self._told)
@@ -216,8 +216,3 @@ class _Member:
         self._child.wait()
         self.answers.close()
         self._errors.close()
-
-
-def _ending(code: int) -> str:
-    name = signal_name(code)
-    return f"was ended by {name}" if name else f"exited with {code}"

@@ -96,7 +96,8 @@ def write_page(world: World, known: Sequence[str], untrained: Sequence[str], *, 
     missing = [row for row in known if row not in rows]
     if missing:
         lines += ["", f"Not measured: {', '.join(f'`{row}`' for row in missing)}."]
-    earlier = [row for row in rows if row not in world.rows()]
+    here = world.rows()
+    earlier = [row for row in rows if row not in here]
     if earlier:
         lines += ["", f"Measured and timed in an earlier run: {', '.join(f'`{row}`' for row in earlier)}."]
     lines += ["", *_goals(rows, found["of_ptq"], counted)]
